@@ -1,0 +1,185 @@
+"""From a config to the objects of leanvit, and from a run directory back to its net."""
+
+import netrc
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_class, instantiate
+from lightning.pytorch.loggers import Logger, WandbLogger
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from command_line import ROOT
+from leanvit.data.images import ImageSet, Splits
+from leanvit.errors import LeanvitError
+from leanvit.seeds import derive_seed
+from leanvit.training.classifier import Classifier
+from leanvit.training.data_module import ImageDataModule
+from leanvit.training.fit import first_mismatch, read_checkpoint
+
+
+def check_choices(config: DictConfig) -> None:
+    """Refuse what cannot work before any data is read.
+
+    Raises:
+        LeanvitError: an impossible pair, or a net that cannot be built at this size.
+    """
+    mixes = not config.mix._target_.endswith("NoMix")
+    if mixes and not getattr(get_class(config.loss._target_), "soft_targets", False):
+        raise LeanvitError(
+            f"loss {config.loss._target_.rpartition('.')[2]} has no meaning for the soft targets of "
+            f"mix {config.mix._target_.rpartition('.')[2]}: choose mix=none or another loss"
+        )
+    if config.max_epochs < 1 or config.batch_size < 1:
+        raise LeanvitError("max_epochs and batch_size must be at least 1")
+    if config.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise LeanvitError("trainer=gpu: this machine has no usable GPU; choose trainer=cpu")
+    with torch.device("meta"):
+        build_net(config, num_classes=config.model.num_classes or 10)
+
+
+def build_net(config: DictConfig, num_classes: int) -> nn.Module:
+    """The net of a config, its weights drawn from the seed.
+
+    Raises:
+        LeanvitError: ``model.num_classes`` is given and differs from the data's.
+    """
+    given = config.model.num_classes
+    if given is not None and given != num_classes:
+        raise LeanvitError(
+            f"model.num_classes={given}, but the data has {num_classes} classes: leave it out"
+        )
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    return instantiate(config.model, num_classes=num_classes, _convert_="all")
+
+
+def build_data(config: DictConfig, splits: Splits) -> ImageDataModule:
+    """Batches of a data source, as the config samples and augments them."""
+    return ImageDataModule(
+        splits,
+        instantiate(config.sampler),
+        instantiate(config.augment, _convert_="all"),
+        batch_size=config.batch_size,
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+        memory_gib=config.memory_gib,
+        num_workers=config.num_workers,
+    )
+
+
+def build_classifier(config: DictConfig, data: ImageDataModule) -> Classifier:
+    """Net, loss, mixing and optimizer around each other."""
+    classes = data.train.classes
+    mean, std = data.statistics()
+    compile_net = config.compile
+    if compile_net == "auto":
+        on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+        compile_net = on_gpu and config.max_epochs >= 20
+    # the optimizer's own weight_decay is set group by group
+    weight_decay = config.optimizer.get("weight_decay", 0.0)
+    return Classifier(
+        build_net(config, len(classes)),
+        instantiate(config.loss, class_counts=data.train.class_counts, _convert_="all"),
+        instantiate(config.mix, num_classes=len(classes)),
+        instantiate(config.optimizer, _convert_="all"),
+        instantiate(config.scheduler),
+        mean,
+        std,
+        num_classes=len(classes),
+        seed=config.seed,
+        weight_decay=weight_decay,
+        gradient_clip=config.gradient_clip,
+        compile_net=compile_net,
+    )
+
+
+def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
+    """The chosen logger; W&B stays offline unless the user is logged in, and never asks."""
+    if "_target_" not in config.logger:
+        return None
+    logger = instantiate(config.logger)
+    if logger.func is not WandbLogger:
+        return logger(save_dir=run_dir)
+    import wandb
+
+    mode = os.environ.get("WANDB_MODE") or ("online" if _logged_in_to_wandb() else "offline")
+    return logger(
+        save_dir=run_dir,
+        name=run_dir.name,
+        id=run_dir.name.rpartition("-")[2],
+        offline=mode != "online",
+        settings=wandb.Settings(silent=True, console="off"),
+        config=OmegaConf.to_container(config, resolve=True),
+    )
+
+
+def _logged_in_to_wandb() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def load_run(
+    run_dir: Path, checkpoint: str = "best"
+) -> tuple[DictConfig, nn.Module, torch.Tensor, torch.Tensor, tuple[str, ...]]:
+    """Config, trained net, normalisation (mean, std) and class names of a run directory.
+
+    Args:
+        checkpoint: "best", "last", or a file.
+
+    Raises:
+        LeanvitError: not a run, no checkpoint, or a checkpoint of another model.
+    """
+    if not (run_dir / "config.yaml").exists():
+        raise LeanvitError(f"{run_dir} is no run directory: it has no config.yaml")
+    config = OmegaConf.load(run_dir / "config.yaml")
+    assert isinstance(config, DictConfig)
+    named = checkpoint in ("best", "last")
+    path = run_dir / "checkpoints" / f"{checkpoint}.ckpt" if named else Path(checkpoint)
+    saved = read_checkpoint(path)["state_dict"]
+    classes = tuple(config.classes)
+    net = build_net(config, len(classes))
+    weights = {k.removeprefix("net."): v for k, v in saved.items() if k.startswith("net.")}
+    mismatch = first_mismatch(weights, net.state_dict())
+    if mismatch:
+        raise LeanvitError(f"{path} is a checkpoint of another model ({mismatch})")
+    net.load_state_dict(weights)
+    return config, net, saved["mean"], saved["std"], classes
+
+
+def load_splits(config: DictConfig) -> Splits:
+    """What the data source of a config gives."""
+    return instantiate(config.data)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    names = ("leanvit", "torch", "torchvision", "lightning", "hydra-core", "torchmetrics")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def git_commit() -> str | None:
+    """Commit of the code, with "+changes" where files differ from it; None outside a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty=+changes"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+

@@ -1,0 +1,164 @@
+"""What the entry scripts share: paths, names of runs, and errors as one line."""
+
+import difflib
+import hashlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from leanvit.errors import LeanvitError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# what may change without the run becoming another run
+NOT_A_CHOICE = ("logger", "memory_gib", "num_workers")
+NOT_A_CHOICE_OF_DATA = ("data_dir", "memory_gib")
+
+
+def root() -> str:
+    return str(ROOT)
+
+
+def run_name(*, _root_: DictConfig) -> str:
+    """``<data>/<model or experiment>-<loss>-<sampler>-<hash>``: the same choices, the same folder."""
+    choices = _root_.hydra.runtime.choices
+    digest = hashlib.sha256(json.dumps(choices_of(_root_), sort_keys=True).encode()).hexdigest()
+    net = choices.get("experiment") or choices.model
+    return f"{choices.data}/{net}-{choices.loss}-{choices.sampler}-{digest[:8]}"
+
+
+def choices_of(config: DictConfig) -> dict[str, Any]:
+    """The resolved values that decide what a run computes."""
+    keys = [key for key in config if key not in ("hydra", *NOT_A_CHOICE)]
+    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    values: dict[str, Any] = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
+    values = {key: values[key] for key in keys}
+    data = {k: v for k, v in (values.get("data") or {}).items() if k not in NOT_A_CHOICE_OF_DATA}
+    if data.get("source"):
+        data["source"] = str(Path(data["source"]).expanduser().resolve())
+    return {**values, "data": data}
+
+
+OmegaConf.register_new_resolver("root", root, replace=True)
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+
+
+def find_run(given: str) -> Path:
+    """A run directory, from here or from the repository's root.
+
+    Raises:
+        LeanvitError: there is none.
+    """
+    for path in (Path(given).expanduser(), ROOT / given):
+        if path.is_dir():
+            return path.resolve()
+    raise LeanvitError(f"no run directory {given}: python src/report.py lists the finished ones")
+
+
+def list_argument(name: str) -> None:
+    """Let ``name=a,b`` on the command line mean a list; Hydra alone would want it in brackets."""
+    for i, argument in enumerate(sys.argv):
+        value = argument.removeprefix(f"{name}=")
+        if value != argument and not value.startswith("["):
+            quoted = ",".join("'" + item.replace("'", "\\'") + "'" for item in value.split(","))
+            sys.argv[i] = f"{name}=[{quoted}]"
+
+
+def traceback_wanted() -> bool:
+    return os.environ.get("LEANVIT_TRACEBACK") == "1"
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Call a Hydra main; what goes wrong becomes one line on standard error.
+
+    Exit status 2: the command line; 1: anything else. ``HYDRA_FULL_ERROR=1`` shows the traceback.
+    """
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        os.environ["LEANVIT_TRACEBACK"] = "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits before we can speak
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if traceback_wanted():
+            traceback.print_exc()
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, HydraException | OmegaConfBaseException) else 1)
+
+
+def explain(error: BaseException) -> str:
+    """One line for a person: what, where, how to mend it."""
+    cause = error
+    while cause.__cause__ is not None and not isinstance(cause, LeanvitError):
+        if isinstance(cause, MissingConfigException):
+            break
+        cause = cause.__cause__
+    if isinstance(cause, LeanvitError):
+        return str(cause)
+    if isinstance(cause, MissingConfigException):
+        return _unknown_choice(cause)
+    if isinstance(cause, OmegaConfBaseException):
+        return _unknown_key(cause) or " ".join(str(cause).split())
+    if _is_out_of_memory(cause):
+        return "out of memory: lower batch_size, or choose a smaller model"
+    text = " ".join(str(cause).split())
+    if isinstance(cause, HydraException):
+        return text
+    return f"{type(cause).__name__}: {text} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate" in text)
+    )
+
+
+def _unknown_choice(error: MissingConfigException) -> str:
+    wanted = error.missing_cfg_file or ""
+    if not error.options:
+        return f"there is no {wanted}: see the folders of conf/"
+    group, _, name = wanted.rpartition("/")
+    return f"there is no {group}={name}: {_nearest(name, list(error.options))}"
+
+
+def _unknown_key(error: OmegaConfBaseException) -> str | None:
+    if error.key is None or not isinstance(error.parent_node, DictConfig):
+        return None
+    if "Missing mandatory value" in str(error):
+        return f"{error.full_key} must be given: {error.full_key}=..."
+    names = [str(key) for key in error.parent_node]
+    if str(error.key) in names:
+        return None
+    where = str(error.full_key).rpartition(".")[0]
+    return f"there is no {error.full_key}: {_nearest(str(error.key), names, where)}"
+
+
+def _nearest(name: str, names: list[str], where: str = "") -> str:
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"choose from {', '.join(sorted(names))}" + (f" in {where}" if where else "")
+
+
+def value_overrides(task_overrides: list[str], choices: dict[str, Any]) -> dict[str, Any]:
+    """``model.dim=64`` as {"model.dim": 64}; choices of a whole group and the seed left out."""
+    values = {}
+    for override in OverridesParser.create().parse_overrides(list(task_overrides)):
+        key = override.key_or_group
+        if key in choices or key == "seed" or key.split(".")[0] in NOT_A_CHOICE:
+            continue
+        value = override.value()
+        values[key] = value if isinstance(value, int | float | bool | type(None)) else str(value)
+    return values

@@ -1,0 +1,1 @@
+"""leanvit: vision transformers on small, imbalanced image sets, compared honestly."""

@@ -1,0 +1,66 @@
+"""CIFAR-10 (Krizhevsky, 2009): 50,000 training and 10,000 test images of 32x32, ten classes."""
+
+import contextlib
+import io
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.datasets import CIFAR10
+from torchvision.transforms.v2.functional import resize
+
+from leanvit.data.images import ImageSet, Splits
+from leanvit.errors import LeanvitError
+
+CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+
+def cifar10(source: str | None = None, data_dir: str = "data", image_size: int = 32) -> Splits:
+    """The official training and test set, through torchvision.
+
+    Args:
+        source: folder that holds ``cifar-10-batches-py`` or its archive; ``None``: ``data_dir``,
+            downloaded there where it is missing.
+        image_size: images are resized to it where it is not 32.
+
+    Raises:
+        LeanvitError: neither on disk nor to be downloaded.
+    """
+    root = Path(source or data_dir)
+    train = official(root, train=True, image_size=image_size)
+    test = official(root, train=False, image_size=image_size)
+    return Splits(train, test, source=f"CIFAR-10, official archive in {root}")
+
+
+def official(root: Path, train: bool, image_size: int = 32) -> ImageSet:
+    """One half of the official archive, in its official order."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # torchvision tells each file it verifies
+            root.mkdir(parents=True, exist_ok=True)
+            archive = CIFAR10(str(root), train=train, download=True)
+    except (OSError, RuntimeError) as error:
+        raise LeanvitError(
+            f"CIFAR-10 is not in {root} and cannot be downloaded ({' '.join(str(error).split())}): "
+            "put cifar-10-python.tar.gz there, or give data.source=<folder or zip of images>"
+        ) from error
+    images = torch.from_numpy(archive.data).permute(0, 3, 1, 2)  # channels_last
+    labels = torch.tensor(archive.targets)
+    return ImageSet(_resized(images, image_size), labels, CLASSES)
+
+
+def _resized(images: Tensor, image_size: int) -> Tensor:
+    if images.shape[-1] == image_size:
+        return images
+    chunks = [resize(chunk, [image_size, image_size]) for chunk in images.split(1024)]
+    return torch.cat(chunks).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,129 @@
+"""Decode a tree of images once, and find it decoded the next time.
+
+The cache is an npz file whose members carry checksums; it is written under another name and
+renamed when whole, and one that cannot be read is decoded again.
+"""
+
+import io
+import os
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from leanvit.data.images import ImageFiles, ImageSet, decode
+from leanvit.data.source import Source
+from leanvit.errors import LeanvitError
+from leanvit.files import atomic_path
+
+CACHE_FORMAT = 1  # raise it when the same files would decode to other tensors
+
+
+def load_images(
+    source: Source,
+    tree: dict[str, list[str]],
+    classes: tuple[str, ...],
+    image_size: int,
+    cache_dir: Path,
+    skip_unreadable: bool = False,
+    memory_gib: float | None = None,
+) -> ImageSet:
+    """The images of ``tree`` (class -> names in ``source``) as one uint8 tensor (N, 3, S, S).
+
+    Args:
+        classes: label k is ``classes[k]``; every key of ``tree`` is among them.
+        cache_dir: where the decoded tensor is kept, named by the fingerprint of the files.
+        skip_unreadable: leave out images that cannot be decoded instead of stopping at the first.
+        memory_gib: above this the images stay files, decoded by worker processes; ``None``: half
+            of the memory that is free now.
+
+    Raises:
+        LeanvitError: an unreadable image (named), or too many images in an archive.
+    """
+    names = [name for label in tree for name in tree[label]]
+    labels = [classes.index(label) for label in tree for _ in tree[label]]
+    size_gib = len(names) * 3 * image_size**2 / 2**30
+    limit_gib = free_memory_gib() / 2 if memory_gib is None else memory_gib
+    if size_gib > limit_gib:
+        if not source.path.is_dir():
+            raise LeanvitError(
+                f"{source.path}: {size_gib:.1f} GiB of decoded images exceed the {limit_gib:.1f} "
+                "GiB of memory to spend: unpack the archive and give the folder as data.source"
+            )
+        files = ImageFiles(tuple(source.path / name for name in names), image_size)
+        return ImageSet(files, torch.tensor(labels), classes)
+
+    fingerprint = source.fingerprint(names)
+    kind = f"{image_size}px{'-skip' if skip_unreadable else ''}-v{CACHE_FORMAT}"
+    cache = cache_dir / f"{fingerprint[:24]}-{kind}.npz"
+    cached = _read_cache(cache, fingerprint)
+    if cached is None:
+        pixels, kept = _decode_all(source, names, image_size, skip_unreadable)
+        cached = pixels, np.array(labels, dtype=np.int64)[kept]
+        with atomic_path(cache) as part, part.open("wb") as file:
+            np.savez(file, images=cached[0], labels=cached[1], fingerprint=np.array(fingerprint))
+    # (N, S, S, 3) on disk and in memory, (N, 3, S, S) by name: channels_last
+    images = torch.from_numpy(cached[0]).permute(0, 3, 1, 2)
+    return ImageSet(images, torch.from_numpy(cached[1]), classes)
+
+
+def free_memory_gib() -> float:
+    """Memory of this machine that is free now, in GiB."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) / 2**20
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**31
+
+
+def _read_cache(cache: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray] | None:
+    if not cache.exists():
+        return None
+    try:
+        with np.load(cache) as arrays:
+            if str(arrays["fingerprint"]) != fingerprint:
+                return None
+            return arrays["images"], arrays["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        print(f"cache {cache} is damaged ({error}): decoding the images again", file=sys.stderr)
+        return None
+
+
+def _decode_all(
+    source: Source, names: list[str], image_size: int, skip_unreadable: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (kept, S, S, 3) and the mask of the names that could be read."""
+    pixels = np.empty((len(names), image_size, image_size, 3), dtype=np.uint8)
+    kept = np.ones(len(names), dtype=bool)
+
+    def work(chunk: range) -> None:
+        for i in chunk:
+            try:
+                pixels[i] = decode(io.BytesIO(source.read(names[i])), image_size)
+            except Exception as error:  # Pillow raises many kinds for a damaged file
+                if not skip_unreadable:
+                    raise LeanvitError(
+                        f"cannot read image {source.path}/{names[i]} ({_one_line(error)}): replace "
+                        "or remove it, or leave such images out with data.skip_unreadable=true"
+                    ) from error
+                print(f"skipped unreadable image {source.path}/{names[i]}", file=sys.stderr)
+                kept[i] = False
+
+    chunks = [range(i, min(i + 512, len(names))) for i in range(0, len(names), 512)]
+    # one thread for an archive: its members are read through one handle, in order
+    with ThreadPoolExecutor(os.cpu_count() if source.path.is_dir() else 1) as pool:
+        done = pool.map(work, chunks)
+        label = f"decoding {len(names):,} images"
+        for _ in track(done, label, total=len(chunks), disable=not sys.stderr.isatty()):
+            pass
+    if not kept.any():
+        raise LeanvitError(f"{source.path}: not one of {len(names)} images can be read")
+    return pixels[kept], kept
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

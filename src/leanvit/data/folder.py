@@ -1,0 +1,102 @@
+"""Any image folder: train/<class>/..., test/<class>/... and, if there is one, val/<class>/..."""
+
+from pathlib import Path
+
+from leanvit.data.decode import load_images
+from leanvit.data.images import ImageSet, Splits
+from leanvit.data.source import Source, open_source
+from leanvit.errors import LeanvitError
+
+
+def folder(
+    source: str | None = None,
+    data_dir: str = "data",
+    image_size: int = 32,
+    skip_unreadable: bool = False,
+    memory_gib: float | None = None,
+) -> Splits:
+    """Images of any size and class names, resized to ``image_size``.
+
+    Args:
+        source: folder, zip or tar with ``train/`` and ``test/`` (and ``val/``), itself or one
+            folder further down. Classes are the folders of ``train/``, sorted by name.
+        memory_gib: see :func:`leanvit.data.decode.load_images`.
+
+    Raises:
+        LeanvitError: a missing or empty folder, or a class that training lacks.
+    """
+    opened = open_source(_given(source))
+    top = _top(opened)
+    cache_dir = Path(data_dir) / "cache"
+    trees = {
+        part: opened.classes_below(f"{top}{part}")
+        for part in ("train", "test", "val")
+        if part != "val" or _has(opened, f"{top}val")
+    }
+    classes = tuple(trees["train"])
+    sets = {}
+    for part, tree in trees.items():
+        unknown = [label for label in tree if label not in classes]
+        if unknown:
+            raise LeanvitError(
+                f"{part}/ of {opened.path} has class {unknown[0]!r}, which train/ lacks: add its "
+                "training images or remove it"
+            )
+        sets[part] = load_images(
+            opened, tree, classes, image_size, cache_dir, skip_unreadable, memory_gib
+        )
+    return Splits(sets["train"], sets["test"], sets.get("val"), f"image folder {opened.path}")
+
+
+def images_of_classes(
+    source: str | None,
+    classes: tuple[str, ...],
+    data_dir: str,
+    image_size: int,
+    skip_unreadable: bool = False,
+) -> ImageSet:
+    """Images to evaluate a trained net on: ``test/<class>/...`` or ``<class>/...``.
+
+    Args:
+        classes: those of the trained net; a folder bears the name of one, or its number.
+
+    Raises:
+        LeanvitError: a folder that is no class of the net.
+    """
+    opened = open_source(_given(source))
+    test = next((f"{top}test" for top in ("", _top(opened)) if _has(opened, f"{top}test")), "")
+    known = {str(k): label for k, label in enumerate(classes)} | {label: label for label in classes}
+    tree: dict[str, list[str]] = {}
+    for label, names in opened.classes_below(test).items():
+        if label not in known:
+            raise LeanvitError(
+                f"class folder {label!r} in {opened.path} is none of the net's classes: "
+                f"{', '.join(classes)}"
+            )
+        tree.setdefault(known[label], []).extend(names)
+    cache_dir = Path(data_dir) / "cache"
+    return load_images(opened, tree, classes, image_size, cache_dir, skip_unreadable)
+
+
+def _given(source: str | None) -> Path:
+    if not source:
+        raise LeanvitError("data=folder needs data.source=<folder with train/ and test/>")
+    return Path(source)
+
+
+def _has(source: Source, folder: str) -> bool:
+    return any(name == folder or name.startswith(f"{folder}/") for name in _names(source))
+
+
+def _names(source: Source) -> list[str]:
+    return [*source.files, *source.folders]
+
+
+def _top(source: Source) -> str:
+    """ "" where train/ lies at the top, "x/" where the copy is nested in one folder x."""
+    if _has(source, "train"):
+        return ""
+    tops = {name.split("/")[0] for name in _names(source)}
+    if len(tops) == 1 and _has(source, f"{(only := tops.pop())}/train"):
+        return f"{only}/"
+    return ""

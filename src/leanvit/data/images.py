@@ -1,0 +1,86 @@
+"""What a data source gives: uint8 images, their labels, the names of the classes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images too many for memory: decoded each time they are asked for.
+
+    ``files[i]`` is one image, uint8 (3, image_size, image_size).
+    """
+
+    paths: tuple[Path, ...]
+    image_size: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> UInt8[Tensor, "3 height width"]:
+        with self.paths[index].open("rb") as file:
+            return torch.from_numpy(decode(file, self.image_size)).permute(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with their labels.
+
+    Attributes:
+        images: uint8 (N, 3, height, width), or files that are decoded on demand.
+        labels: class index per image.
+        classes: name of each class; ``labels`` index it.
+    """
+
+    images: UInt8[Tensor, "n 3 height width"] | ImageFiles
+    labels: Int64[Tensor, " n"]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def class_counts(self) -> Int64[Tensor, " classes"]:
+        return torch.bincount(self.labels, minlength=len(self.classes))
+
+    def subset(self, index: Int64[Tensor, " m"]) -> "ImageSet":
+        """The images at ``index``, in that order."""
+        if isinstance(self.images, ImageFiles):
+            paths = tuple(self.images.paths[i] for i in index.tolist())
+            images: Tensor | ImageFiles = ImageFiles(paths, self.images.image_size)
+        else:
+            # gathered as (N, H, W, 3), so that images stay channels last in memory
+            images = self.images.permute(0, 2, 3, 1)[index].permute(0, 3, 1, 2)
+        return ImageSet(images, self.labels[index], self.classes)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training and test images; ``val`` only where the source brings its own.
+
+    ``source`` is one line that says where the images come from; every table of results prints it.
+    """
+
+    train: ImageSet
+    test: ImageSet
+    val: ImageSet | None = None
+    source: str = ""
+
+
+def decode(file: object, image_size: int) -> np.ndarray:
+    """One image file as RGB uint8 (image_size, image_size, 3), resized bilinearly where it differs.
+
+    Raises:
+        OSError, ValueError, SyntaxError: whatever Pillow says of a file that is no image.
+    """
+    with Image.open(file) as image:  # type: ignore[arg-type]
+        rgb = image.convert("RGB")
+    if rgb.size != (image_size, image_size):
+        rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    return np.array(rgb)

@@ -1,0 +1,204 @@
+"""Batches on the training device: gathered from resident images, or decoded by workers.
+
+Both loaders yield ``(uint8 images (B, 3, H, W), labels (B,))`` on the device, augmented by an
+augmentation that is called as ``augment(augment.prepare(images), index, generator)``. The draws of
+an epoch come from (seed, epoch, rank).
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from leanvit.data.decode import free_memory_gib
+from leanvit.data.images import ImageSet
+from leanvit.seeds import derive_seed
+
+
+class Order(Protocol):
+    """What a loader needs of a sampler."""
+
+    epoch: int
+
+    def set_epoch(self, epoch: int) -> None: ...
+    def __len__(self) -> int: ...
+    def indices(self) -> Tensor: ...
+
+
+class Augment(Protocol):
+    """What a loader needs of an augmentation."""
+
+    def prepare(self, images: Tensor) -> Tensor: ...
+    def __call__(self, prepared: Tensor, index: Tensor, generator: torch.Generator) -> Tensor: ...
+
+
+class InOrder:
+    """Every index once, in order: for evaluation."""
+
+    epoch = 0
+
+    def __init__(self, num_images: int) -> None:
+        self.num_images = num_images
+
+    def set_epoch(self, epoch: int) -> None:
+        pass
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def indices(self) -> Int64[Tensor, " n"]:
+        return torch.arange(self.num_images)
+
+
+class ResidentLoader:
+    """All images live on ``device``; a batch is one gather.
+
+    Lightning calls ``sampler.set_epoch`` before each epoch.
+    """
+
+    batch_sampler = None  # Lightning looks for it, as torch's DataLoader has one
+
+    def __init__(
+        self,
+        data: ImageSet,
+        sampler: Order,
+        augment: Augment,
+        batch_size: int,
+        device: torch.device,
+        seed: int = 0,
+        rank: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        assert isinstance(data.images, Tensor)
+        self.images = augment.prepare(data.images.to(device))
+        self.labels = data.labels.to(device)
+        self.sampler, self.augment, self.batch_size = sampler, augment, batch_size
+        self.device, self.seed, self.rank, self.drop_last = device, seed, rank, drop_last
+
+    def __len__(self) -> int:
+        return num_batches(len(self.sampler), self.batch_size, self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = self.sampler.indices().to(self.device)
+        generator = torch.Generator(self.device)
+        generator.manual_seed(derive_seed(self.seed, "augment", self.sampler.epoch, self.rank))
+        for index in order.split(self.batch_size)[: len(self)]:
+            yield self.augment(self.images, index, generator), self.labels[index]
+
+
+class WorkerLoader:
+    """Worker processes gather or decode images, the device augments them.
+
+    For image sets that do not fit the device. Batches are in the same order as the resident
+    loader's.
+    """
+
+    batch_sampler = None  # as above
+
+    def __init__(
+        self,
+        data: ImageSet,
+        sampler: Order,
+        augment: Augment,
+        batch_size: int,
+        device: torch.device,
+        seed: int = 0,
+        rank: int = 0,
+        drop_last: bool = False,
+        num_workers: int = 2,
+    ) -> None:
+        self.sampler, self.augment = sampler, augment
+        self.device, self.seed, self.rank = device, seed, rank
+        self.batches = DataLoader(
+            _Images(data),
+            batch_size=batch_size,
+            sampler=_Indices(sampler),
+            drop_last=drop_last,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=device.type == "cuda",
+        )
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator(self.device)
+        generator.manual_seed(derive_seed(self.seed, "augment", self.sampler.epoch, self.rank))
+        for images, labels in self.batches:
+            images = self.augment.prepare(images.to(self.device, non_blocking=True))
+            index = torch.arange(len(labels), device=self.device)
+            yield self.augment(images, index, generator), labels.to(self.device)
+
+
+def num_batches(num_images: int, batch_size: int, drop_last: bool) -> int:
+    """Batches in an epoch; a set smaller than one batch is one batch all the same."""
+    if drop_last and num_images >= batch_size:
+        return num_images // batch_size
+    return -(-num_images // batch_size)
+
+
+def make_loader(
+    data: ImageSet,
+    sampler: Order,
+    augment: Augment,
+    batch_size: int,
+    device: torch.device,
+    memory_gib: float | None = None,
+    num_workers: int = 2,
+    **options: Any,
+) -> ResidentLoader | WorkerLoader:
+    """Images resident on ``device`` where they fit, else worker processes, and says so.
+
+    Args:
+        memory_gib: what the images may fill; ``None``: half of what is free on the device.
+        options: seed, rank, drop_last of the loaders.
+    """
+    images = data.images
+    if isinstance(images, Tensor):
+        limit = device_memory_gib(device) / 2 if memory_gib is None else memory_gib
+        size = images.nbytes / 2**30
+        if size <= limit:
+            return ResidentLoader(data, sampler, augment, batch_size, device, **options)
+        why = f"{size:.1f} GiB of images, more than the {limit:.1f} GiB to spend on {device}"
+    else:
+        why = f"{len(data):,} images, too many to hold decoded in memory"
+    print(f"{why}: {num_workers} worker processes load each batch", file=sys.stderr)
+    return WorkerLoader(
+        data, sampler, augment, batch_size, device, num_workers=num_workers, **options
+    )
+
+
+def device_memory_gib(device: torch.device) -> float:
+    """Memory that is free on the device now, in GiB."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / 2**30
+    return free_memory_gib()
+
+
+class _Images(Dataset):
+    def __init__(self, data: ImageSet) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "3 height width"], Tensor]:
+        return self.data.images[index], self.data.labels[index]
+
+
+class _Indices:
+    """A sampler's indices as the integers that torch's DataLoader iterates over."""
+
+    def __init__(self, sampler: Order) -> None:
+        self.sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.sampler.indices().tolist())

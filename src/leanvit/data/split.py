@@ -1,0 +1,54 @@
+"""The validation split: stratified, exact in size, the same for the same seed."""
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from leanvit.errors import LeanvitError
+from leanvit.seeds import derive_seed
+
+
+def largest_remainder(counts: np.ndarray, total: int) -> np.ndarray:
+    """Share ``total`` among the classes in proportion to ``counts`` (Hamilton's method)."""
+    quota = counts * (total / counts.sum())
+    shares = np.floor(quota).astype(np.int64)
+    for k in np.argsort(shares - quota, kind="stable")[: total - shares.sum()]:
+        shares[k] += 1
+    return shares
+
+
+def stratified_split(
+    labels: Int64[Tensor, " n"], fraction: float, seed: int
+) -> tuple[Int64[Tensor, " train"], Int64[Tensor, " val"]]:
+    """Indices of the training part and of the validation part, each sorted.
+
+    The validation part has round(fraction * n) images, shared among the classes in proportion,
+    and at least one of every class.
+
+    Raises:
+        LeanvitError: a class has too few images for both parts.
+    """
+    if not 0 < fraction < 1:
+        raise LeanvitError(f"val_fraction={fraction} is not between 0 and 1")
+    array = labels.numpy()
+    classes, counts = np.unique(array, return_counts=True)
+    if counts.min() < 2:
+        lonely = classes[counts.argmin()]
+        raise LeanvitError(
+            f"class number {lonely} has {counts.min()} training image: at least 2 are needed, "
+            "one to train on and one to validate on"
+        )
+    shares = largest_remainder(counts, round(fraction * len(array)))
+    shares = np.clip(shares, 1, counts - 1)
+    generator = np.random.default_rng(derive_seed(seed, "split"))
+    val = np.sort(
+        np.concatenate(
+            [
+                generator.permutation(np.flatnonzero(array == k))[:share]
+                for k, share in zip(classes, shares, strict=True)
+            ]
+        )
+    )
+    train = np.setdiff1d(np.arange(len(array)), val)
+    return torch.from_numpy(train), torch.from_numpy(val)

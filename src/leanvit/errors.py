@@ -1,0 +1,9 @@
+"""The one exception that carries a message for the person at the keyboard."""
+
+
+class LeanvitError(Exception):
+    """Bad input: the message is one line that says what, where and how to mend it.
+
+    The entry scripts print it to standard error without a traceback and exit with status 1;
+    ``HYDRA_FULL_ERROR=1`` shows the traceback.
+    """

@@ -1,0 +1,260 @@
+"""Finished runs side by side: which is best by validation, and is the difference real?
+
+- One row is one choice: runs that differ only in the seed are averaged. One table is one data set:
+  accuracies on different images are never put in one order.
+- Rows are sorted by validation (the metric that the runs monitored), never by test: the test set
+  only says how good the choice is that validation made.
+- The 95 % interval of the test accuracy is a t-interval over seeds where there are two or more (it
+  holds the luck of training), else the bootstrap over test images (it holds the luck of the test
+  images). The two answer different questions, so each row says which it has.
+- The difference to the first row is a paired bootstrap over the test images, the correctness of an
+  image being averaged over the seeds of its row. Where the interval holds 0, no difference is
+  shown. It does not hold the luck of training, which only more seeds can tell, and it is not
+  widened for the number of rows: one comparison in twenty shows a difference by chance.
+"""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from leanvit.errors import LeanvitError
+from leanvit.evaluation.intervals import Difference, paired_difference, t_interval
+
+ALWAYS_SHOWN = ("model", "loss", "sampler")
+NO_CHOICE = {"data", "logger", "seed"}  # a table has one data set, a logger changes no result
+SORTABLE = {"accuracy", "balanced_accuracy", "precision", "recall", "f1"}  # more is better
+FIELDS = ("name", "choices", "overrides", "seed", "source", "classes", "val", "test", "cost",
+          "training")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One choice, averaged over its seeds. Accuracies are fractions of 1."""
+
+    name: str
+    settings: dict[str, str]  # choices and overrides, as text
+    runs: list[Path]  # one a seed
+    validation: float
+    accuracy: float
+    interval: tuple[float, float]
+    interval_over: str  # "3 seeds" or "images"
+    balanced_accuracy: float
+    worst_class: str
+    worst_recall: float
+    calibration_error: float
+    params: float | None
+    macs: float | None
+    seconds: float
+    difference: Difference | None  # None in the first row, and where the test images differ
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one data set, best first by validation."""
+
+    data: str
+    source: str
+    num_test_images: str
+    monitor: str  # the validation metric behind the order
+    devices: list[str]
+    settings: list[str]  # the choices and overrides that are shown: those in which rows differ
+    rows: list[Row]
+    num_repeats: int  # runs left out because a newer one has the same choices and the same seed
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Directories of finished runs at or below ``root``, sorted.
+
+    Raises:
+        LeanvitError: there is no such folder.
+    """
+    return sorted(path.parent for path in _folder(root).rglob("metrics.json"))
+
+
+def find_failed(root: Path) -> list[Path]:
+    """Directories at or below ``root`` of runs that ended with an error and never finished."""
+    failed = (path.parent for path in _folder(root).rglob("error.txt"))
+    return sorted(path for path in failed if not (path / "metrics.json").exists())
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The content of ``metrics.json`` of a finished run.
+
+    Raises:
+        LeanvitError: not a finished run; the message says what is missing.
+    """
+    for name in ("metrics.json", "predictions.npz"):
+        if not (path / name).is_file():
+            raise LeanvitError(
+                f"{path} is not a finished run: {name} is missing "
+                "(train it to its end with the same command, or name another folder)"
+            )
+    try:
+        metrics = json.loads((path / "metrics.json").read_text())
+    except ValueError as error:
+        raise LeanvitError(f"{path}/metrics.json is damaged ({error}): train again") from error
+    missing = [field for field in FIELDS if field not in metrics]
+    if missing:
+        raise LeanvitError(f"{path}/metrics.json lacks {', '.join(missing)}: train again")
+    return metrics
+
+
+def read_predictions(path: Path) -> dict[str, ndarray]:
+    """``val_probabilities`` (n, classes), ``val_labels`` (n,) and the same for ``test``.
+
+    Raises:
+        LeanvitError: the file is missing or damaged.
+    """
+    try:
+        with (path / "predictions.npz").open("rb") as raw, np.load(raw) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise LeanvitError(f"{path}/predictions.npz cannot be read: train again") from error
+
+
+def read_error(path: Path) -> str:
+    """The one line that says why a run failed."""
+    lines = (path / "error.txt").read_text().splitlines() if (path / "error.txt").exists() else []
+    return lines[0] if lines else "stopped without a message"
+
+
+def compare(runs: Sequence[Path], num_resamples: int = 10_000, seed: int = 0) -> list[Table]:
+    """One table for each data set among finished runs, sorted by data set.
+
+    Args:
+        runs: run directories, in any order.
+        num_resamples: bootstrap draws behind each difference.
+        seed: of these draws.
+
+    Raises:
+        LeanvitError: a directory is not a finished run.
+    """
+    tables: dict[tuple[str, str], dict[str, dict[int, tuple[Path, dict[str, Any]]]]] = {}
+    num_repeats: dict[tuple[str, str], int] = {}
+    for path in sorted(runs, key=_finished_at):  # of two runs with the same seed the newer stays
+        run = read_run(path)
+        key = (str(run["choices"].get("data")), str(run["source"]))
+        row = tables.setdefault(key, {}).setdefault(json.dumps(_settings(run), sort_keys=True), {})
+        num_repeats[key] = num_repeats.get(key, 0) + (run["seed"] in row)
+        row[run["seed"]] = (path, run)
+    return [
+        _table(key, list(tables[key].values()), num_repeats[key], num_resamples, seed)
+        for key in sorted(tables)
+    ]
+
+
+def _table(
+    key: tuple[str, str],
+    groups: list[dict[int, tuple[Path, dict[str, Any]]]],
+    num_repeats: int,
+    num_resamples: int,
+    seed: int,
+) -> Table:
+    runs = [run for group in groups for _, run in group.values()]
+    monitors = {run["training"].get("monitor", "").removeprefix("val/") for run in runs}
+    agreed = len(monitors) == 1 and monitors <= SORTABLE
+    # Runs that watched different things are put in order by what counts on imbalanced data.
+    monitor = monitors.pop() if agreed else "balanced_accuracy"
+    rows = [_row([group[number] for number in sorted(group)], monitor) for group in groups]
+    rows.sort(key=lambda row: (-row.validation, row.params or 0, row.name))
+    first = _correctness(rows[0].runs)
+    for index, row in enumerate(rows[1:], start=1):
+        other = _correctness(row.runs)
+        if first and other and np.array_equal(first[1], other[1]):
+            difference = paired_difference(other[0], first[0], num_resamples, seed)
+            rows[index] = replace(row, difference=difference)
+    names = sorted({name for row in rows for name in row.settings})
+    differing = [name for name in names if len({row.settings.get(name) for row in rows}) > 1]
+    sizes = sorted({run["test"]["n"] for run in runs})
+    return Table(
+        data=key[0],
+        source=key[1],
+        num_test_images=" or ".join(f"{size:,}" for size in sizes),
+        monitor=monitor,
+        devices=sorted({run["training"].get("device", "unknown") for run in runs}),
+        settings=[*ALWAYS_SHOWN, *(name for name in differing if name not in ALWAYS_SHOWN)],
+        rows=rows,
+        num_repeats=num_repeats,
+    )
+
+
+def _row(group: list[tuple[Path, dict[str, Any]]], monitor: str) -> Row:
+    runs = [run for _, run in group]
+    accuracies = [run["test"]["accuracy"] for run in runs]
+    several = len(runs) > 1
+    recalls = [run["test"]["per_class_recall"] for run in runs]
+    mean_recalls = [_mean(values) for values in zip(*recalls, strict=True)]
+    worst = min((value, index) for index, value in enumerate(mean_recalls) if value is not None)
+    low, high = t_interval(accuracies) if several else runs[0]["test"]["accuracy_interval"]
+    return Row(
+        name=_common_name([run["name"] for run in runs]),
+        settings=_settings(runs[0]),
+        runs=[path for path, _ in group],
+        validation=float(np.mean([run["val"][monitor] for run in runs])),
+        accuracy=float(np.mean(accuracies)),
+        interval=(low, high),
+        interval_over=f"{len(runs)} seeds" if several else "images",
+        balanced_accuracy=float(np.mean([run["test"]["balanced_accuracy"] for run in runs])),
+        worst_class=runs[0]["classes"][worst[1]],
+        worst_recall=worst[0],
+        calibration_error=float(np.mean([run["test"]["calibration_error"] for run in runs])),
+        params=_mean([run["cost"].get("params") for run in runs]),
+        macs=_mean([run["cost"].get("macs") for run in runs]),
+        seconds=float(np.mean([run["training"]["seconds"] for run in runs])),
+        difference=None,
+    )
+
+
+def _common_name(names: Sequence[str]) -> str:
+    """The parts between hyphens with which all names begin: the hash of one seed is no name."""
+    parts = []
+    for same in zip(*(name.split("-") for name in names), strict=False):
+        if len(set(same)) > 1:
+            break
+        parts.append(same[0])
+    return "-".join(parts) or names[0]
+
+
+def _settings(run: dict[str, Any]) -> dict[str, str]:
+    """What may tell rows apart, as text: choices and overrides, not the seed."""
+    both = {**run["choices"], **run["overrides"]}
+    return {key: "none" if value is None else str(value)
+            for key, value in both.items() if key not in NO_CHOICE}  # fmt: skip
+
+
+def _correctness(
+    runs: Sequence[Path],
+) -> tuple[Float64[ndarray, " n"], ndarray] | None:
+    """Share of the runs that had each test image right, and the labels; None if these differ."""
+    correct, labels = [], None
+    for path in runs:
+        predictions = read_predictions(path)
+        if labels is not None and not np.array_equal(labels, predictions["test_labels"]):
+            return None
+        labels = predictions["test_labels"]
+        correct.append(predictions["test_probabilities"].argmax(axis=1) == labels)
+    assert labels is not None  # a row has at least one run
+    return np.stack(correct).mean(axis=0), labels
+
+
+def _mean(values: Sequence[float | int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _finished_at(path: Path) -> float:
+    metrics = path / "metrics.json"
+    return metrics.stat().st_mtime if metrics.exists() else 0.0
+
+
+def _folder(root: Path) -> Path:
+    if not root.is_dir():
+        raise LeanvitError(f"no folder {root}: give the folder that holds the runs")
+    return root

@@ -1,0 +1,179 @@
+"""ViT: the vision transformer.
+
+Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021
+(https://arxiv.org/abs/2010.11929).
+
+- An image is cut into patches, and each patch becomes one token: one strided convolution.
+- A learnable [CLS] token is put before them, learnable positions are added to all of them.
+- Pre-norm encoder blocks: self-attention, then a two-layer MLP with GELU, each with a residual.
+- The [CLS] token, after a last LayerNorm, goes through one linear layer to the logits.
+
+Deviations:
+
+- The query, key and value projections have no bias. The published tables of parameters that the
+  experiments ``vit_v1.*`` repeat count none, and a bias on the keys cannot change a softmax.
+- The head is one linear layer from the start; the paper's hidden layer serves its pre-training.
+- Stochastic depth (``drop_path_rate``, linear over depth) and the initialisation (truncated normal
+  of 0.02) are those of DeiT, Touvron et al. 2021 (https://arxiv.org/abs/2012.12877).
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
+
+from leanvit.errors import LeanvitError
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all tokens, with heads of ``dim // heads`` channels."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.out = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, tokens: Float[Tensor, "batch tokens dim"]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        query, key, value = rearrange(
+            self.qkv(tokens),
+            "batch tokens (three heads dim_head) -> three batch heads tokens dim_head",
+            three=3,
+            heads=self.heads,
+        )
+        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = rearrange(
+            attended, "batch heads tokens dim_head -> batch tokens (heads dim_head)"
+        )
+        return self.dropout(self.out(attended))
+
+
+class Block(nn.Module):
+    """One pre-norm encoder block: attention and MLP, each skipped by a residual connection."""
+
+    def __init__(
+        self, dim: int, heads: int, mlp_dim: int, dropout: float, drop_path_rate: float
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = Attention(dim, heads, dropout)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, mlp_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(mlp_dim, dim),
+            nn.Dropout(dropout),
+        )
+        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+
+    def forward(
+        self, tokens: Float[Tensor, "batch tokens dim"]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens)))
+        return tokens + self.drop_path(self.mlp(self.mlp_norm(tokens)))
+
+
+class ViT(nn.Module):
+    """Vision transformer: square images to logits.
+
+    Args:
+        image_size: height and width of the images in pixels.
+        patch_size: height and width of a patch in pixels; divides ``image_size``.
+        num_classes: number of logits.
+        dim: channels of a token; divisible by ``heads``.
+        depth: number of encoder blocks.
+        heads: attention heads of a block.
+        mlp_dim: channels of the MLP's hidden layer.
+        in_channels: channels of the images.
+        dropout: probability of dropping a value after each linear layer of a block, except after
+            the query, key and value projections (as in the paper).
+        emb_dropout: the same for the tokens, just after the positions are added.
+        drop_path_rate: probability of skipping a residual branch of the last block for one image;
+            it grows linearly from 0 at the first block.
+
+    Raises:
+        LeanvitError: if ``patch_size`` does not divide ``image_size``, or ``heads`` not ``dim``.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        patch_size: int,
+        num_classes: int,
+        dim: int,
+        depth: int,
+        heads: int,
+        mlp_dim: int,
+        in_channels: int = 3,
+        dropout: float = 0.0,
+        emb_dropout: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_sizes(image_size, patch_size, dim, heads)
+        num_patches = (image_size // patch_size) ** 2
+        self.patch_embedding = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.position_embedding = nn.Parameter(torch.empty(1, 1 + num_patches, dim))
+        self.emb_dropout = nn.Dropout(emb_dropout)
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, mlp_dim, dropout, drop_path_rate * index / max(depth - 1, 1))
+            for index in range(depth)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, num_classes)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.position_embedding, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def embed(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """Images to tokens: [CLS] first, then the patches row by row; positions added."""
+        patches = rearrange(
+            self.patch_embedding(images), "batch dim rows columns -> batch (rows columns) dim"
+        )
+        cls_tokens = self.cls_token.expand(len(images), -1, -1)
+        tokens = torch.cat((cls_tokens, patches), dim=1) + self.position_embedding
+        return self.emb_dropout(tokens)
+
+    def readout(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
+        """The one vector an image is classified by: its [CLS] token."""
+        return tokens[:, 0]
+
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        tokens = self.embed(images)
+        for block in self.blocks:
+            tokens = block(tokens)
+        # head(readout(norm(tokens))), but LayerNorm sees one token at a time: norm only the one
+        # that is read.
+        return self.head(self.norm(self.readout(tokens)))
+
+
+def _check_sizes(image_size: int, patch_size: int, dim: int, heads: int) -> None:
+    if image_size % patch_size != 0:
+        divisors = [size for size in range(1, image_size + 1) if image_size % size == 0]
+        raise LeanvitError(
+            f"ViT: patch_size {patch_size} does not divide image_size {image_size}; "
+            f"take a patch_size from {', '.join(map(str, divisors))}."
+        )
+    if dim % heads != 0:
+        raise LeanvitError(
+            f"ViT: dim {dim} is not divisible by heads {heads}; "
+            f"take heads that divide it, or a dim such as {(dim // heads + 1) * heads}."
+        )

@@ -1,0 +1,17 @@
+"""Every random draw of a run comes from (seed, what for, when): a resumed run draws the same."""
+
+import zlib
+
+import numpy as np
+
+
+def derive_seed(seed: int, purpose: str, *when: int) -> int:
+    """A 63-bit seed for one purpose at one time.
+
+    Args:
+        seed: the seed of the run.
+        purpose: what the draws are for ("shuffle", "augment", ...); streams never coincide.
+        when: the epoch, the rank, ...: non-negative integers.
+    """
+    words = [seed, zlib.crc32(purpose.encode()), *when]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,113 @@
+"""What happens around the training steps: history, averaged weights, whole checkpoints."""
+
+import csv
+import io
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+from leanvit.files import atomic_path
+
+
+class History(L.Callback):
+    """One row per epoch in ``history.csv``; the rows travel in the checkpoint.
+
+    A resumed run therefore continues the table of the epochs it kept, and the training time is the
+    sum over all its lives (Lightning's CSVLogger begins anew). Columns: epoch, lr, train_loss,
+    val_loss, val_accuracy, val_balanced_accuracy, seconds (of the training steps, without
+    validation).
+    """
+
+    def __init__(self, path: Path, say: bool) -> None:
+        self.path, self.say = path, say
+        self.rows: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": list(self.rows)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.start, self.validation_seconds = time.perf_counter(), 0.0
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.validation_seconds = time.perf_counter() - self.validation_start
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - self.start - self.validation_seconds
+        row: dict[str, float] = {
+            "epoch": trainer.current_epoch,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        for name, value in sorted(trainer.callback_metrics.items()):
+            row[name.replace("/", "_")] = float(value)
+        row["seconds"] = seconds
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            write_rows(self.rows, self.path)
+            if self.say:
+                print(_sentence(row, trainer.max_epochs), file=sys.stderr, flush=True)
+
+
+def _sentence(row: dict[str, float], num_epochs: int | None) -> str:
+    return (
+        f"epoch {int(row['epoch']) + 1}/{num_epochs}: train loss {row['train_loss']:.3f}, "
+        f"val accuracy {row.get('val_accuracy', float('nan')):.4f}, "
+        f"balanced {row.get('val_balanced_accuracy', float('nan')):.4f}, {row['seconds']:.1f} s"
+    )
+
+
+def write_rows(rows: list[dict[str, float]], path: Path) -> None:
+    """Write rows of equal keys as CSV, atomically."""
+    with atomic_path(path) as part, part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+class AveragedWeights(WeightAveraging):
+    """Exponential moving average of the weights, used for validation and kept as the net.
+
+    The decay rises as min(decay, (1 + n) / (10 + n)) with the number of updates n (the schedule of
+    TensorFlow's ExponentialMovingAverage and timm's ModelEmaV3), so that short trainings are not
+    averaged with their initial weights. Integer buffers are copied.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(multi_avg_fn=self._average)
+        self.decay = decay
+
+    @torch.no_grad()
+    def _average(self, averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
+        if not averaged[0].is_floating_point():
+            torch._foreach_copy_(averaged, current)
+            return
+        n = self._latest_update_step  # the tensor would make the host wait for the device
+        torch._foreach_lerp_(averaged, current, 1 - min(self.decay, (1 + n) / (10 + n)))
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """A checkpoint is whole or not there, whenever the process is killed or the disk fills."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None
+    ) -> None:
+        # through memory: torch.save to a full disk fails without saying why
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        with atomic_path(Path(path)) as part:
+            part.write_bytes(buffer.getbuffer())

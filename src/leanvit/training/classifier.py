@@ -1,0 +1,137 @@
+"""One LightningModule around every net, loss and mixing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float, Float32, Int64, UInt8
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics.classification import MulticlassAccuracy
+
+from leanvit.augment.normalise import normalise
+from leanvit.errors import LeanvitError
+from leanvit.seeds import derive_seed
+from leanvit.training.parameter_groups import parameter_groups
+
+CHECK_EVERY = 50  # steps between looks at the loss: each look waits for the device
+
+
+class Classifier(L.LightningModule):
+    """Normalise, mix, classify, sum the loss terms.
+
+    Args:
+        net: normalised images -> logits. If it has ``loss_terms(images, targets, criterion)``, the
+            sum of the returned terms is minimised instead of the criterion alone.
+        loss: (logits, targets) -> scalar.
+        mix: (images, labels) -> (images, targets).
+        optimizer: called with parameter groups; its ``weight_decay`` spares norms, biases,
+            positions and tokens.
+        scheduler: called with (optimizer, num_steps), stepped after each step.
+        mean, std: of the training images, per channel, in 0..1; kept in the checkpoint.
+        seed: an epoch's draws (dropout, mixing) come from (seed, epoch, rank).
+        gradient_clip: largest norm of the gradient, or ``None``.
+        compile_net: compile the net when training starts.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: nn.Module,
+        mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., LRScheduler],
+        mean: Float32[Tensor, "3"],
+        std: Float32[Tensor, "3"],
+        num_classes: int,
+        seed: int = 0,
+        weight_decay: float = 0.0,
+        gradient_clip: float | None = None,
+        compile_net: bool = False,
+    ) -> None:
+        super().__init__()
+        # conv nets run faster channels last, and images arrive so; others do not mind
+        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss, self.mix = loss, mix
+        self.optimizer, self.scheduler, self.weight_decay = optimizer, scheduler, weight_decay
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.seed, self.gradient_clip, self.compile_net = seed, gradient_clip, compile_net
+        self.accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.balanced_accuracy = MulticlassAccuracy(num_classes, average="macro")
+
+    def forward(
+        self, images: UInt8[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        return self.net(normalise(images, self.mean, self.std))
+
+    def on_fit_start(self) -> None:
+        if self.compile_net:
+            self.net.compile()
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(derive_seed(self.seed, "train", self.current_epoch, self.global_rank))
+
+    def training_step(
+        self,
+        batch: tuple[UInt8[Tensor, "batch 3 height width"], Int64[Tensor, " batch"]],
+        batch_index: int,
+    ) -> Tensor:
+        images, targets = self.mix(normalise(batch[0], self.mean, self.std), batch[1])
+        if hasattr(self.net, "loss_terms"):
+            terms = self.net.loss_terms(images, targets, self.loss)
+            self.log_dict(
+                {f"train/{name}": term for name, term in terms.items()},
+                on_step=False,
+                on_epoch=True,
+            )
+            loss = torch.stack(list(terms.values())).sum()
+        else:
+            loss = self.loss(self.net(images).float(), targets)
+        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True)
+        if batch_index % CHECK_EVERY == 0:
+            self._refuse_nan(loss)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # not left to the trainer, which refuses to clip for fused optimizers
+        if self.gradient_clip:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.gradient_clip)
+
+    def on_train_epoch_end(self) -> None:
+        self._refuse_nan(self.trainer.callback_metrics["train/loss"])  # before it is saved
+
+    def validation_step(
+        self,
+        batch: tuple[UInt8[Tensor, "batch 3 height width"], Int64[Tensor, " batch"]],
+        batch_index: int,
+    ) -> None:
+        images, labels = batch
+        logits = self(images).float()
+        self.accuracy(logits, labels)
+        self.balanced_accuracy(logits, labels)
+        loss = self.loss(logits, labels)
+        self.log("val/loss", loss, batch_size=len(labels), sync_dist=True)
+        self.log("val/accuracy", self.accuracy, prog_bar=True)
+        self.log("val/balanced_accuracy", self.balanced_accuracy, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(parameter_groups(self.net, self.weight_decay))
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = self.scheduler(optimizer, num_steps=num_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _refuse_nan(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise LeanvitError(
+                f"the training loss became {float(loss)} in epoch {self.current_epoch}: lower "
+                "optimizer.lr, or train in float32 with trainer.precision=32-true"
+            )

@@ -1,0 +1,93 @@
+"""One LightningDataModule for every data source."""
+
+from collections.abc import Callable
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from leanvit.augment.none import NoAugment
+from leanvit.augment.normalise import channel_statistics
+from leanvit.data.images import ImageSet, Splits
+from leanvit.data.loader import (
+    Augment,
+    InOrder,
+    Order,
+    ResidentLoader,
+    WorkerLoader,
+    make_loader,
+)
+from leanvit.data.split import stratified_split
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Training and validation batches; the test set waits in ``test`` until the end.
+
+    Args:
+        splits: what a data source gave; without its own ``val`` a stratified part of the training
+            images becomes the validation set.
+        sampler: called with (labels, seed, rank, num_ranks).
+        augment: applied to training batches only.
+        seed: of the validation split, the order of images and the augmentation.
+        memory_gib: device memory that images may fill; ``None``: half of what is free.
+    """
+
+    def __init__(
+        self,
+        splits: Splits,
+        sampler: Callable[..., Order],
+        augment: Augment,
+        batch_size: int = 128,
+        val_fraction: float = 0.1,
+        seed: int = 0,
+        memory_gib: float | None = None,
+        num_workers: int = 2,
+    ) -> None:
+        super().__init__()
+        self.source, self.test = splits.source, splits.test
+        if splits.val is not None:
+            self.train, self.val = splits.train, splits.val
+        else:
+            train, val = stratified_split(splits.train.labels, val_fraction, seed)
+            self.train, self.val = splits.train.subset(train), splits.train.subset(val)
+        self.sampler, self.augment, self.batch_size = sampler, augment, batch_size
+        self.seed, self.memory_gib, self.num_workers = seed, memory_gib, num_workers
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation per channel of the training images, in 0..1."""
+        images = self.train.images
+        if not isinstance(images, Tensor):
+            chosen = range(0, len(images), max(1, len(images) // 1000))
+            images = torch.stack([images[i] for i in chosen])
+        return channel_statistics(images)
+
+    def train_dataloader(self) -> ResidentLoader | WorkerLoader:
+        assert self.trainer is not None
+        sampler = self.sampler(
+            labels=self.train.labels,
+            seed=self.seed,
+            rank=self.trainer.global_rank,
+            num_ranks=self.trainer.world_size,
+        )
+        return self._loader(self.train, sampler, self.augment, drop_last=True)
+
+    def val_dataloader(self) -> ResidentLoader | WorkerLoader:
+        # every rank sees all of it: the figures are exact, and ten per cent of an epoch is cheap
+        return self._loader(self.val, InOrder(len(self.val)), NoAugment())
+
+    def _loader(
+        self, data: ImageSet, sampler: Order, augment: Augment, drop_last: bool = False
+    ) -> ResidentLoader | WorkerLoader:
+        assert self.trainer is not None
+        return make_loader(
+            data,
+            sampler,
+            augment,
+            self.batch_size,
+            self.trainer.strategy.root_device,
+            self.memory_gib,
+            self.num_workers,
+            seed=self.seed,
+            rank=self.trainer.global_rank,
+            drop_last=drop_last,
+        )
