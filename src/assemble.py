@@ -6,7 +6,6 @@ import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.utils import get_class, instantiate
@@ -15,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from command_line import ROOT
-from leanvit.data.images import ImageSet, Splits
+from leanvit.data.images import Splits
 from leanvit.errors import LeanvitError
 from leanvit.seeds import derive_seed
 from leanvit.training.classifier import Classifier
@@ -32,8 +31,8 @@ def check_choices(config: DictConfig) -> None:
     mixes = not config.mix._target_.endswith("NoMix")
     if mixes and not getattr(get_class(config.loss._target_), "soft_targets", False):
         raise LeanvitError(
-            f"loss {config.loss._target_.rpartition('.')[2]} has no meaning for the soft targets of "
-            f"mix {config.mix._target_.rpartition('.')[2]}: choose mix=none or another loss"
+            f"{config.loss._target_.rpartition('.')[2]} has no meaning for the soft targets of "
+            f"{config.mix._target_.rpartition('.')[2]}: choose mix=none or another loss"
         )
     if config.max_epochs < 1 or config.batch_size < 1:
         raise LeanvitError("max_epochs and batch_size must be at least 1")
@@ -181,5 +180,3 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"
-
-

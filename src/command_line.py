@@ -29,7 +29,7 @@ def root() -> str:
 
 
 def run_name(*, _root_: DictConfig) -> str:
-    """``<data>/<model or experiment>-<loss>-<sampler>-<hash>``: the same choices, the same folder."""
+    """``<data>/<model or experiment>-<loss>-<sampler>-<hash>``: one folder for one set of choices."""
     choices = _root_.hydra.runtime.choices
     digest = hashlib.sha256(json.dumps(choices_of(_root_), sort_keys=True).encode()).hexdigest()
     net = choices.get("experiment") or choices.model
@@ -38,10 +38,9 @@ def run_name(*, _root_: DictConfig) -> str:
 
 def choices_of(config: DictConfig) -> dict[str, Any]:
     """The resolved values that decide what a run computes."""
-    keys = [key for key in config if key not in ("hydra", *NOT_A_CHOICE)]
-    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     values: dict[str, Any] = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
-    values = {key: values[key] for key in keys}
+    values = {key: value for key, value in values.items() if key not in NOT_A_CHOICE}
     data = {k: v for k, v in (values.get("data") or {}).items() if k not in NOT_A_CHOICE_OF_DATA}
     if data.get("source"):
         data["source"] = str(Path(data["source"]).expanduser().resolve())

@@ -7,6 +7,7 @@ The same command goes on where a killed one stopped, and skips what is finished.
 """
 
 import fcntl
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -28,10 +29,10 @@ import assemble
 import command_line
 from leanvit.data.images import Splits
 from leanvit.errors import LeanvitError
-
+from leanvit.evaluation.compare import compare
 from leanvit.evaluation.evaluate import evaluate
 from leanvit.evaluation.figures import learning_curves
-
+from leanvit.evaluation.table import print_table, write_comparison
 from leanvit.files import atomic_path
 from leanvit.training.fit import fit, read_checkpoint
 
@@ -225,10 +226,24 @@ def nothing() -> Iterator[None]:
 
 
 def close() -> None:
-    """Print the comparison of the jobs; a failed one sets the exit status."""
+    """Show what came out, best first; a failed job sets the exit status."""
     finished = [job.run_dir for job in JOBS if job.error is None]
-    failed = {job.run_dir.name: job.error for job in JOBS if job.error is not None}
-    print(finished, failed)
+    failed = [job.run_dir for job in JOBS if job.error is not None]
+    if len(JOBS) == 1 and failed:
+        sys.exit(f"error: {JOBS[0].error}")
+    if "LOCAL_RANK" in os.environ or not JOBS:
+        return
+    if len(JOBS) == 1:
+        print_table(compare(finished))
+        print(f"{finished[0]}")
+        return
+    names = sorted(str(job.run_dir) for job in JOBS)
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    folder = command_line.ROOT / "outputs" / "grids" / digest
+    print_table(write_comparison(finished, failed, folder), failed)
+    print(f"{folder}/comparison.md")
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

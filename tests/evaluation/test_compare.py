@@ -11,7 +11,7 @@ from fake_runs import SHAPES, write_failed_run, write_fake_run
 from rich.console import Console
 
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.compare import compare, find_failed, find_runs, read_run
+from leanvit.evaluation.compare import compare, find_failed, find_runs, read_history, read_run
 from leanvit.evaluation.intervals import T_QUANTILES, paired_difference, t_interval
 from leanvit.evaluation.table import print_table, to_csv, to_markdown, write_comparison
 
@@ -124,6 +124,14 @@ def test_unfinished_runs_say_what_is_missing(tmp_path):
         read_run(run)
 
 
+def test_history_is_text_by_epoch(tmp_path):
+    rows = read_history(write_fake_run(tmp_path / "a", num_epochs=3))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert float(rows[1]["train_loss"]) == 1.0
+    with pytest.raises(LeanvitError, match=r"no history\.csv"):
+        read_history(tmp_path)
+
+
 def test_damaged_predictions(tmp_path):
     run = write_fake_run(tmp_path / "a")
     (run / "predictions.npz").write_bytes(b"PK\x03\x04 cut off")
@@ -204,6 +212,11 @@ def test_only_differing_settings_are_columns(tmp_path):
     (table,) = compare(runs)
     assert table.settings == ["model", "loss", "sampler", "model.dim"]
     assert [row["model.dim"] for row in markdown_rows(to_markdown([table]))] == ["64", "96", ""]
+    assert [table.label(row) for row in table.rows] == [
+        "vit, cross_entropy, shuffle, model.dim=64",
+        "vit, cross_entropy, shuffle, model.dim=96",
+        "vit, cross_entropy, shuffle",
+    ]
 
 
 def test_data_sets_are_not_mixed(tmp_path):

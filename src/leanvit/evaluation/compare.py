@@ -13,6 +13,7 @@
   widened for the number of rows: one comparison in twenty shows a difference by chance.
 """
 
+import csv
 import json
 import zipfile
 from collections.abc import Sequence
@@ -68,6 +69,12 @@ class Table:
     rows: list[Row]
     num_repeats: int  # runs left out because a newer one has the same choices and the same seed
 
+    def label(self, row: Row) -> str:
+        """What tells the row apart, for a legend: ``vit, focal, shuffle, model.dim=64``."""
+        chosen = [row.settings[name] for name in ALWAYS_SHOWN if name in row.settings]
+        rest = [name for name in self.settings if name not in ALWAYS_SHOWN and name in row.settings]
+        return ", ".join([*chosen, *(f"{name}={row.settings[name]}" for name in rest)])
+
 
 def find_runs(root: Path) -> list[Path]:
     """Directories of finished runs at or below ``root``, sorted.
@@ -117,6 +124,18 @@ def read_predictions(path: Path) -> dict[str, ndarray]:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise LeanvitError(f"{path}/predictions.npz cannot be read: train again") from error
+
+
+def read_history(path: Path) -> list[dict[str, str]]:
+    """The rows of ``history.csv``, one an epoch, values as text.
+
+    Raises:
+        LeanvitError: the run left no history.
+    """
+    if not (path / "history.csv").is_file():
+        raise LeanvitError(f"{path} holds no history.csv: name a run that was trained")
+    with (path / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def read_error(path: Path) -> str:

@@ -1,0 +1,112 @@
+"""Evaluate finished runs again, on their own images or on others of the same classes.
+
+    python src/eval.py run=outputs/...
+    python src/eval.py run=outputs/... data=folder data.source=...
+
+Results go to ``eval/<data>`` in the run directory; the run's own metrics.json stays as it is.
+"""
+
+import sys
+from pathlib import Path
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+import assemble
+import command_line
+from leanvit.data.folder import images_of_classes
+from leanvit.data.images import ImageSet
+from leanvit.errors import LeanvitError
+from leanvit.evaluation.compare import read_run
+from leanvit.evaluation.evaluate import evaluate
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="eval")
+def main(config: DictConfig) -> None:
+    """Evaluate each run and print its figures."""
+    for given in [config.run] if isinstance(config.run, str) else config.run:
+        run_dir = command_line.find_run(given)
+        name = HydraConfig.get().runtime.choices.get("data") or "again"
+        folder = run_dir / "eval" / name
+        metrics = evaluate_run(config, run_dir, folder)
+        show(run_dir, metrics)
+        print(f"{folder}/metrics.json")
+
+
+def evaluate_run(config: DictConfig, run_dir: Path, folder: Path) -> dict:
+    """Metrics of one run on its own images, or on those of ``config.data``."""
+    about = read_run(run_dir)
+    trained, net, mean, std, classes = assemble.load_run(run_dir, config.checkpoint)
+    device = torch.device(config.device if config.device != "auto" else best_device())
+    sets, source = images(config, trained, classes)
+    return evaluate(
+        folder,
+        net,
+        mean,
+        std,
+        sets,
+        train_counts=about["train_counts"],
+        source=source,
+        image_size=trained.data.image_size,
+        device=device,
+        bfloat16="bf16" in about["training"]["precision"],
+        about={
+            "name": about["name"],
+            "choices": about["choices"],
+            "overrides": about["overrides"],
+            "seed": about["seed"],
+            "training": about["training"],
+            "versions": assemble.versions(),
+            "git_commit": assemble.git_commit(),
+        },
+    )
+
+
+def images(
+    config: DictConfig, trained: DictConfig, classes: tuple[str, ...]
+) -> tuple[dict[str, ImageSet], str]:
+    """The images to evaluate on, by name, and the line that says where they come from."""
+    if config.data is None:
+        splits = assemble.load_splits(trained)
+        data = assemble.build_data(trained, splits)
+        return {"val": data.val, "test": data.test}, splits.source
+    if config.data._target_.endswith(".folder.folder"):
+        size, skip = trained.data.image_size, config.data.skip_unreadable
+        data_dir = config.data.data_dir
+        found = images_of_classes(config.data.source, classes, data_dir, size, skip)
+        return {"test": found}, f"image folder {config.data.source}"
+    config.data.image_size = trained.data.image_size
+    splits = assemble.load_splits(config)
+    if splits.test.classes != classes:
+        raise LeanvitError(
+            f"the images have the classes {', '.join(splits.test.classes)}, the net was trained "
+            f"on {', '.join(classes)}"
+        )
+    return {"test": splits.test}, splits.source
+
+
+def best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def show(run_dir: Path, metrics: dict) -> None:
+    """One column per set of images."""
+    sets = [name for name in ("val", "test") if name in metrics]
+    table = Table("", *sets, title=f"{run_dir.name} on {metrics['source']}")
+    for key in ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "calibration_error"):
+        table.add_row(key.replace("_", " "), *(f"{metrics[name][key]:.4f}" for name in sets))
+    intervals = (metrics[name]["accuracy_interval"] for name in sets)
+    table.add_row("accuracy, 95 %", *(f"[{low:.4f}, {high:.4f}]" for low, high in intervals))
+    worst = (metrics[name]["worst_class"] for name in sets)
+    table.add_row("worst class", *(f"{each['name']} {each['recall']:.4f}" for each in worst))
+    table.add_row("images", *(f"{metrics[name]['n']:,}" for name in sets))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+if __name__ == "__main__":
+    command_line.list_argument("run")
+    command_line.run(main)
