@@ -20,7 +20,7 @@ from leanvit.errors import LeanvitError
 ROOT = Path(__file__).resolve().parents[1]
 
 # what may change without the run becoming another run
-NOT_A_CHOICE = ("logger", "memory_gib", "num_workers")
+NOT_A_CHOICE = ("logger", "memory_gib", "num_workers", "outputs")
 NOT_A_CHOICE_OF_DATA = ("data_dir", "memory_gib")
 
 
@@ -29,7 +29,7 @@ def root() -> str:
 
 
 def run_name(*, _root_: DictConfig) -> str:
-    """``<data>/<model or experiment>-<loss>-<sampler>-<hash>``: one folder for one set of choices."""
+    """``<data>/<model or experiment>-<loss>-<sampler>-<hash>``: a folder for a set of choices."""
     choices = _root_.hydra.runtime.choices
     digest = hashlib.sha256(json.dumps(choices_of(_root_), sort_keys=True).encode()).hexdigest()
     net = choices.get("experiment") or choices.model

@@ -239,7 +239,7 @@ def close() -> None:
         return
     names = sorted(str(job.run_dir) for job in JOBS)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
-    folder = command_line.ROOT / "outputs" / "grids" / digest
+    folder = JOBS[0].run_dir.parents[1] / "grids" / digest
     print_table(write_comparison(finished, failed, folder), failed)
     print(f"{folder}/comparison.md")
     if failed:

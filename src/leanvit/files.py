@@ -4,13 +4,14 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from leanvit.errors import LeanvitError
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
 @contextmanager
@@ -35,11 +36,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise LeanvitError(
                 f"no space left to write {path}: free some, then run the same command again"
             ) from error
-        if isinstance(error, PermissionError):
-            raise LeanvitError(f"no permission to write {path}: choose another folder") from error
+        if error.errno in NO_PLACE:
+            raise LeanvitError(
+                f"cannot write {path} ({error.strerror}): choose another folder"
+            ) from error
         raise
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or its folder cannot be entered
+            part.unlink()
 
 
 def write_json(value: Any, path: Path) -> None:

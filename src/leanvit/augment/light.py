@@ -2,10 +2,10 @@
 
 He et al., Deep Residual Learning (2015): pad each side by 4 zeros, crop at random, flip at random.
 
-- One padded copy of all images stays on the training device; a crop is an address in it: a strided
-  view (image, row offset, column offset) is indexed once for the whole batch.
+- One padded copy of all images stays on the training device. A row of a crop is a run of bytes in
+  it that starts anywhere: a strided view of all such runs is indexed once for the whole batch, and
+  each row is one memcpy. (Indexing a view (image, row offset, column offset) goes byte by byte.)
 - Every image has its own offset and its own coin (torchvision's transforms draw one per call).
-- Nothing is copied twice: the gather is the crop.
 """
 
 import torch
@@ -35,11 +35,11 @@ class Light:
         index: Int64[Tensor, " batch"],
         generator: torch.Generator,
     ) -> UInt8[Tensor, "batch 3 height width"]:
-        num_offsets = 2 * self.padding + 1
-        shape = (2, len(index))
-        offsets = torch.randint(num_offsets, shape, generator=generator, device=index.device)
-        images = crop(prepared, index, offsets[0], offsets[1], num_offsets)
-        return flip_some(images, self.flip, generator)
+        offsets = torch.randint(
+            2 * self.padding + 1, (2, len(index)), generator=generator, device=index.device
+        )
+        size = (prepared.shape[1] - 2 * self.padding, prepared.shape[2] - 2 * self.padding)
+        return flip_some(crop(prepared, index, offsets[0], offsets[1], size), self.flip, generator)
 
 
 def crop(
@@ -47,18 +47,15 @@ def crop(
     index: Int64[Tensor, " batch"],
     top: Int64[Tensor, " batch"],
     left: Int64[Tensor, " batch"],
-    num_offsets: int,
+    size: tuple[int, int],
 ) -> UInt8[Tensor, "batch 3 height width"]:
-    """``padded[i, top:top+height, left:left+width]`` for each image i, in one indexing.
-
-    ``num_offsets`` is rows - height + 1, the number of places a crop can start at.
-    """
-    n, rows, columns, channels = padded.shape
-    height, width = rows - num_offsets + 1, columns - num_offsets + 1
-    by_image, by_row, by_column, _ = padded.stride()
-    windows = padded.as_strided(
-        (n, num_offsets, num_offsets, height, width * channels),
-        (by_image, by_row, by_column, by_row, 1),
-    )
-    images = windows[index, top, left]
-    return images.view(len(index), height, width, channels).permute(0, 3, 1, 2)
+    """``padded[i, top:top+height, left:left+width]`` for each image i, where ``size`` is
+    (height, width), channels last in memory."""
+    _, rows, columns, channels = padded.shape
+    height, width = size
+    run = width * channels
+    runs = padded.as_strided((padded.numel() - run + 1, run), (1, 1))
+    starts = ((index * rows + top) * columns + left) * channels
+    below = torch.arange(height, device=index.device) * (columns * channels)
+    cropped = runs.index_select(0, (starts[:, None] + below).flatten())
+    return cropped.view(len(index), height, width, channels).permute(0, 3, 1, 2)

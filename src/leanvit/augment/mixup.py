@@ -28,6 +28,6 @@ class MixUp:
         if torch.rand(()) >= self.probability:
             return images, targets
         alpha = torch.full((len(images),), self.alpha, device=images.device)
-        own = torch.distributions.Beta(alpha, alpha).sample()
+        own = torch.distributions.Beta(alpha, alpha).sample().to(images.dtype)
         mixed = torch.lerp(images.flip(0), images, own[:, None, None, None])
         return mixed, torch.lerp(targets.flip(0), targets, own[:, None])

@@ -48,7 +48,9 @@ def course(
     for folder in (TRAIN_FOLDER, TEST_FOLDER):
         tree = opened.classes_below(_find(opened, folder))
         classes = _class_names(tree, opened)
-        named = {classes[label]: names for label, names in tree.items()}
+        named: dict[str, list[str]] = {}
+        for label, names in tree.items():
+            named.setdefault(classes[label], []).extend(names)
         parts.append(load_images(opened, named, CLASSES, image_size, cache_dir, skip_unreadable))
     return Splits(parts[0], parts[1], source=f"imbalanced CIFAR-10 (course folders) from {place}")
 
@@ -57,8 +59,10 @@ def _left_in(data_dir: Path) -> Path | None:
     """Course folders or an archive of them that ``make data`` or a person left in ``data_dir``."""
     if not data_dir.is_dir():
         return None
-    for entry in [data_dir, *sorted(data_dir.iterdir())]:
-        if entry.is_dir() and any(entry.glob(f"{TRAIN_FOLDER}*")):
+    if any(data_dir.glob(f"{TRAIN_FOLDER}*")):
+        return data_dir
+    for entry in sorted(data_dir.glob("[!.]*")):  # a hidden one is half written
+        if any(entry.glob(f"{TRAIN_FOLDER}*")) or any(entry.glob(f"*/{TRAIN_FOLDER}*")):
             return entry
         if entry.name.endswith(ARCHIVES) and "course" in entry.name.lower():
             return entry
@@ -66,13 +70,17 @@ def _left_in(data_dir: Path) -> Path | None:
 
 
 def _find(source: Source, folder: str) -> str:
-    """The one folder whose name starts with ``folder``, at the top or one folder down."""
+    """The one folder whose name starts with ``folder``, at the top or one folder down.
+
+    Some copies hold it in a folder of the same name: then it is the inner one.
+    """
     found = set()
     for name in [*source.files, *source.folders]:
         parts = name.split("/")
         for depth in (0, 1):
             if len(parts) > depth and parts[depth].startswith(folder):
                 found.add("/".join(parts[: depth + 1]))
+    found -= {name for name in found if any(other.startswith(f"{name}/") for other in found)}
     if not found:
         raise LeanvitError(
             f"{source.path} holds no folder {folder}*/: the course data has {TRAIN_FOLDER}*/<class>"

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import zipfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,12 +16,12 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from leanvit.data.images import ImageFiles, ImageSet, decode
+from leanvit.data.images import ImageFiles, ImageSet, decode, one_line
 from leanvit.data.source import Source
 from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path
 
-CACHE_FORMAT = 1  # raise it when the same files would decode to other tensors
+CACHE_FORMAT = 2  # raise it when the same files would decode to other tensors
 
 
 def load_images(
@@ -37,12 +38,14 @@ def load_images(
     Args:
         classes: label k is ``classes[k]``; every key of ``tree`` is among them.
         cache_dir: where the decoded tensor is kept, named by the fingerprint of the files.
-        skip_unreadable: leave out images that cannot be decoded instead of stopping at the first.
+        skip_unreadable: leave out images that cannot be decoded instead of stopping at the first
+            (those that stay files are decoded too late for that).
         memory_gib: above this the images stay files, decoded by worker processes; ``None``: half
             of the memory that is free now.
 
     Raises:
-        LeanvitError: an unreadable image (named), or too many images in an archive.
+        LeanvitError: an unreadable image (named), a class of unreadable images, or too many
+            images in an archive.
     """
     names = [name for label in tree for name in tree[label]]
     labels = [classes.index(label) for label in tree for _ in tree[label]]
@@ -62,13 +65,15 @@ def load_images(
     cache = cache_dir / f"{fingerprint[:24]}-{kind}.npz"
     cached = _read_cache(cache, fingerprint)
     if cached is None:
-        pixels, kept = _decode_all(source, names, image_size, skip_unreadable)
-        cached = pixels, np.array(labels, dtype=np.int64)[kept]
+        cached = _decode_all(source, names, image_size, skip_unreadable)
         with atomic_path(cache) as part, part.open("wb") as file:
-            np.savez(file, images=cached[0], labels=cached[1], fingerprint=np.array(fingerprint))
+            np.savez(file, images=cached[0], kept=cached[1], fingerprint=np.array(fingerprint))
+    pixels, kept = cached
+    # labels are not cached: the same files have others where the classes are others
+    kept_labels = torch.tensor(labels)[torch.from_numpy(kept)]
+    _refuse_lost_class(source, tree, Counter(classes[k] for k in kept_labels.tolist()))
     # (N, S, S, 3) on disk and in memory, (N, 3, S, S) by name: channels_last
-    images = torch.from_numpy(cached[0]).permute(0, 3, 1, 2)
-    return ImageSet(images, torch.from_numpy(cached[1]), classes)
+    return ImageSet(torch.from_numpy(pixels).permute(0, 3, 1, 2), kept_labels, classes)
 
 
 def free_memory_gib() -> float:
@@ -84,12 +89,17 @@ def _read_cache(cache: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray] 
     if not cache.exists():
         return None
     try:
+        # NumPy alone would miss a flipped bit in a shape: it reads less, and checks no sum
+        with zipfile.ZipFile(cache) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
         with np.load(cache) as arrays:
             if str(arrays["fingerprint"]) != fingerprint:
                 return None
-            return arrays["images"], arrays["labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        print(f"cache {cache} is damaged ({error}): decoding the images again", file=sys.stderr)
+            return arrays["images"], arrays["kept"]
+    except Exception as error:  # a damaged zip fails in many ways
+        why = one_line(error)
+        print(f"cache {cache} is damaged ({why}): decoding the images again", file=sys.stderr)
         return None
 
 
@@ -100,30 +110,38 @@ def _decode_all(
     pixels = np.empty((len(names), image_size, image_size, 3), dtype=np.uint8)
     kept = np.ones(len(names), dtype=bool)
 
-    def work(chunk: range) -> None:
+    def work(chunk: list[int]) -> None:
         for i in chunk:
             try:
                 pixels[i] = decode(io.BytesIO(source.read(names[i])), image_size)
             except Exception as error:  # Pillow raises many kinds for a damaged file
                 if not skip_unreadable:
                     raise LeanvitError(
-                        f"cannot read image {source.path}/{names[i]} ({_one_line(error)}): replace "
+                        f"cannot read image {source.path}/{names[i]} ({one_line(error)}): replace "
                         "or remove it, or leave such images out with data.skip_unreadable=true"
                     ) from error
                 print(f"skipped unreadable image {source.path}/{names[i]}", file=sys.stderr)
                 kept[i] = False
 
-    chunks = [range(i, min(i + 512, len(names))) for i in range(0, len(names), 512)]
-    # one thread for an archive: its members are read through one handle, in order
-    with ThreadPoolExecutor(os.cpu_count() if source.path.is_dir() else 1) as pool:
+    order, num_threads = list(range(len(names))), os.cpu_count()
+    if not source.path.is_dir():
+        # an archive is read through one handle and in its own order: a compressed tar that is
+        # asked for an earlier member starts again from its beginning
+        place = {name: i for i, name in enumerate(source.files)}
+        order, num_threads = sorted(order, key=lambda i: place[names[i]]), 1
+    chunks = [order[i : i + 512] for i in range(0, len(order), 512)]
+    with ThreadPoolExecutor(num_threads) as pool:
         done = pool.map(work, chunks)
         label = f"decoding {len(names):,} images"
         for _ in track(done, label, total=len(chunks), disable=not sys.stderr.isatty()):
             pass
-    if not kept.any():
-        raise LeanvitError(f"{source.path}: not one of {len(names)} images can be read")
-    return pixels[kept], kept
+    return pixels if kept.all() else pixels[kept], kept
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _refuse_lost_class(source: Source, tree: dict[str, list[str]], counts: Counter[str]) -> None:
+    for label, names in tree.items():
+        if not counts[label]:
+            raise LeanvitError(
+                f"class {label!r} in {source.path}: none of its {len(names)} images can be read: "
+                "replace them or remove its folder"
+            )

@@ -9,12 +9,14 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
+from leanvit.errors import LeanvitError
+
 
 @dataclass(frozen=True)
 class ImageFiles:
     """Images too many for memory: decoded each time they are asked for.
 
-    ``files[i]`` is one image, uint8 (3, image_size, image_size).
+    ``files[i]`` is one image, uint8 (3, image_size, image_size), or a LeanvitError that names it.
     """
 
     paths: tuple[Path, ...]
@@ -24,8 +26,13 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> UInt8[Tensor, "3 height width"]:
-        with self.paths[index].open("rb") as file:
-            return torch.from_numpy(decode(file, self.image_size)).permute(2, 0, 1)
+        try:
+            with self.paths[index].open("rb") as file:
+                return torch.from_numpy(decode(file, self.image_size)).permute(2, 0, 1)
+        except Exception as error:  # Pillow raises many kinds for a damaged file
+            raise LeanvitError(
+                f"cannot read image {self.paths[index]} ({one_line(error)}): replace or remove it"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -84,3 +91,8 @@ def decode(file: object, image_size: int) -> np.ndarray:
     if rgb.size != (image_size, image_size):
         rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
     return np.array(rgb)
+
+
+def one_line(error: Exception) -> str:
+    """What an exception says, for the middle of a message."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -7,7 +7,7 @@ an epoch come from (seed, epoch, rank).
 
 import sys
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -16,9 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from leanvit.data.decode import free_memory_gib
 from leanvit.data.images import ImageSet
+from leanvit.errors import LeanvitError
 from leanvit.seeds import derive_seed
 
 
+@runtime_checkable
 class Order(Protocol):
     """What a loader needs of a sampler."""
 
@@ -29,6 +31,7 @@ class Order(Protocol):
     def indices(self) -> Tensor: ...
 
 
+@runtime_checkable
 class Augment(Protocol):
     """What a loader needs of an augmentation."""
 
@@ -117,7 +120,7 @@ class WorkerLoader:
             _Images(data),
             batch_size=batch_size,
             sampler=_Indices(sampler),
-            drop_last=drop_last,
+            drop_last=drop_last and len(sampler) >= batch_size,  # as num_batches has it
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=device.type == "cuda",
@@ -129,10 +132,17 @@ class WorkerLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator(self.device)
         generator.manual_seed(derive_seed(self.seed, "augment", self.sampler.epoch, self.rank))
-        for images, labels in self.batches:
+        for images, labels in self._loaded():
             images = self.augment.prepare(images.to(self.device, non_blocking=True))
             index = torch.arange(len(labels), device=self.device)
             yield self.augment(images, index, generator), labels.to(self.device)
+
+    def _loaded(self) -> Iterator[tuple[Tensor, Tensor]]:
+        try:
+            yield from self.batches
+        except LeanvitError as error:  # a worker's message comes below the worker's traceback
+            last = str(error).strip().splitlines()[-1]
+            raise LeanvitError(last.removeprefix("leanvit.errors.LeanvitError: ")) from error
 
 
 def num_batches(num_images: int, batch_size: int, drop_last: bool) -> int:

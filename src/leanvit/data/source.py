@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from leanvit.data.images import one_line
 from leanvit.errors import LeanvitError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff"}
@@ -59,7 +60,7 @@ class Source:
         """Changes when any of these files is added, removed, renamed or written again."""
         digest = hashlib.sha256()
         for name in names:
-            digest.update(f"{name}\0{self.files[name]}\n".encode())
+            digest.update(f"{name}\0{self.files[name]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 
@@ -69,6 +70,7 @@ def open_source(path: Path) -> Source:
     Raises:
         LeanvitError: nothing there, or neither a folder nor a readable archive.
     """
+    path = path.expanduser()
     if path.is_dir():
         return _folder(path)
     if not path.exists():
@@ -78,9 +80,12 @@ def open_source(path: Path) -> Source:
             return _zip(path)
         if tarfile.is_tarfile(path):
             return _tar(path)
-    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise LeanvitError(f"archive {path} cannot be read ({error}): copy it again") from error
-    raise LeanvitError(f"data source {path} is no folder, zip or tar, or it is cut off")
+    except Exception as error:  # the compressions have an exception each
+        why = one_line(error)
+        raise LeanvitError(f"archive {path} cannot be read ({why}): copy it again") from error
+    raise LeanvitError(
+        f"data source {path} is no folder, zip or tar, or it is cut off: copy it again"
+    )
 
 
 def _is_image(name: str) -> bool:
@@ -101,8 +106,11 @@ def _folder(path: Path) -> Source:
             if _is_visible(name):
                 folders.add(name)
         elif _is_image(name):
-            stat = entry.stat()
-            files[name] = f"{stat.st_size} {stat.st_mtime_ns}"
+            try:
+                stat = entry.stat()
+                files[name] = f"{stat.st_size} {stat.st_mtime_ns}"
+            except OSError:  # a link to nowhere: an image that cannot be read
+                files[name] = "none"
     return Source(path, files, frozenset(folders), lambda name: (path / name).read_bytes())
 
 
@@ -120,6 +128,7 @@ def _zip(path: Path) -> Source:
 
 def _tar(path: Path) -> Source:
     archive = tarfile.open(path)  # noqa: SIM115  (read for as long as the source lives)
+    _refuse_cut_off(archive)
     stat = path.stat()  # a tar has no checksums: the stamp of the archive serves for each file
     files, folders = {}, set()
     for member in archive.getmembers():
@@ -137,3 +146,12 @@ def _tar(path: Path) -> Source:
         return file.read()
 
     return Source(path, files, frozenset(folders), read)
+
+
+def _refuse_cut_off(archive: tarfile.TarFile) -> None:
+    """Python takes any unreadable header after the first for the end; a whole tar ends in zeros."""
+    assert archive.fileobj is not None
+    archive.getmembers()
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it is cut off or damaged")

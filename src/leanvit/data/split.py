@@ -23,8 +23,8 @@ def stratified_split(
 ) -> tuple[Int64[Tensor, " train"], Int64[Tensor, " val"]]:
     """Indices of the training part and of the validation part, each sorted.
 
-    The validation part has round(fraction * n) images, shared among the classes in proportion,
-    and at least one of every class.
+    The validation part has round(fraction * n) images, shared among the classes in proportion, and
+    one more for each class so small that it would have none.
 
     Raises:
         LeanvitError: a class has too few images for both parts.

@@ -10,6 +10,7 @@ from leanvit.augment.none import NoAugment
 from leanvit.augment.normalise import normalise
 from leanvit.data.images import ImageSet
 from leanvit.data.loader import InOrder, make_loader
+from leanvit.models.attention import fastest_attention
 
 
 @torch.inference_mode()
@@ -33,7 +34,7 @@ def predict(
     loader = make_loader(data, InOrder(len(data)), NoAugment(), batch_size, device)
     autocast = torch.autocast(device.type, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
     probabilities = []
-    with autocast:
+    with autocast, fastest_attention(device, bfloat16):
         for images, _ in loader:
             logits = net(normalise(images, mean, std)).float()
             probabilities.append(logits.softmax(1).cpu())

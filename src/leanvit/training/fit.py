@@ -1,5 +1,6 @@
 """Train, from the last whole epoch on, and leave the best and the last checkpoint."""
 
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -11,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger
 
 from leanvit.errors import LeanvitError
+from leanvit.models.attention import fastest_attention
 from leanvit.training.callbacks import AtomicCheckpoints, AveragedWeights, History
 from leanvit.training.classifier import Classifier
 from leanvit.training.data_module import ImageDataModule
@@ -87,12 +89,13 @@ def fit(
     if resume.exists():
         check_checkpoint(resume, classifier)
         print(f"going on from {resume}", file=sys.stderr)
-    trainer.fit(
-        classifier,
-        data,
-        ckpt_path=str(resume) if resume.exists() else None,
-        weights_only=False,
-    )
+    with fastest_attention(trainer.strategy.root_device, "bf16" in str(trainer.precision)):
+        trainer.fit(
+            classifier,
+            data,
+            ckpt_path=str(resume) if resume.exists() else None,
+            weights_only=False,
+        )
     return trainer
 
 
@@ -146,8 +149,6 @@ def first_mismatch(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tenso
 
 def silence_lightning() -> None:
     """Keep what says nothing to a person: device lists, tips, hints for torch's DataLoader."""
-    import logging
-
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (

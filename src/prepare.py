@@ -1,0 +1,59 @@
+"""Bring the course images into data/ and decode them, so that training starts at once.
+
+python src/prepare.py data.source=cifar10_course.zip   # copied to data/
+python src/prepare.py                                  # the official archive, downloaded
+"""
+
+import shutil
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+import assemble
+import command_line
+from leanvit.errors import LeanvitError
+from leanvit.files import atomic_path
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
+def main(config: DictConfig) -> None:
+    """Keep an archive under data/, decode it and print what it holds."""
+    if config.data.source:
+        config.data.source = str(keep(Path(config.data.source), Path(config.data.data_dir)))
+    splits = assemble.load_splits(config)
+    table = Table("class", "training images", "test images", title=splits.source)
+    counts = zip(
+        splits.train.classes,
+        splits.train.class_counts.tolist(),
+        splits.test.class_counts.tolist(),
+        strict=True,
+    )
+    for name, train, test in counts:
+        table.add_row(name, f"{train:,}", f"{test:,}")
+    table.add_row("all", f"{len(splits.train):,}", f"{len(splits.test):,}")
+    Console().print(table)
+
+
+def keep(source: Path, data_dir: Path) -> Path:
+    """Copy an archive, or link a folder, to where training looks without being told."""
+    source = source.expanduser().resolve()
+    if not source.exists():
+        raise LeanvitError(f"data source {source} does not exist: make data SOURCE=<folder or zip>")
+    kept = data_dir / f"course{''.join(source.suffixes) if source.is_file() else ''}"
+    if kept.exists() and kept.samefile(source):
+        return kept
+    data_dir.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        kept.unlink(missing_ok=True)
+        kept.symlink_to(source)
+    else:
+        with atomic_path(kept) as part:
+            shutil.copyfile(source, part)
+    return kept
+
+
+if __name__ == "__main__":
+    command_line.run(main)

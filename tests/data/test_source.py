@@ -1,0 +1,165 @@
+"""A folder, a zip and a tar of the same images are the same source; broken ones are refused."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from image_trees import refused, tar_of, write_image, write_tree, zip_of
+
+from leanvit.data.source import open_source
+from leanvit.errors import LeanvitError
+
+ARCHIVES = ["a.zip", "a.tar", "a.tar.gz", "a.tgz", "a.tar.xz", "a.tar.bz2"]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return write_tree(tmp_path / "tree", {"b": 2, "a/deep": 1, "a": 3}, size=4)
+
+
+def pack(folder: Path, path: Path) -> Path:
+    return zip_of(folder, path) if path.suffix == ".zip" else tar_of(folder, path)
+
+
+@pytest.mark.parametrize("name", ["", *ARCHIVES])
+def test_folder_and_archives_list_and_read_alike(tree: Path, tmp_path: Path, name: str) -> None:
+    source = open_source(pack(tree, tmp_path / name) if name else tree)
+    classes = source.classes_below("")
+    assert classes == {
+        "a": ["a/0.png", "a/1.png", "a/2.png", "a/deep/0.png"],
+        "b": ["b/0.png", "b/1.png"],
+    }
+    assert list(classes) == ["a", "b"]
+    for image in [*classes["b"], *classes["a"]]:  # not the archive's order
+        assert source.read(image) == (tree / image).read_bytes()
+
+
+def test_classes_below_a_folder(tmp_path: Path) -> None:
+    write_tree(tmp_path / "x/train", {"cat": 1})
+    write_tree(tmp_path / "x/training", {"dog": 1})
+    assert open_source(tmp_path).classes_below("x/train") == {"cat": ["x/train/cat/0.png"]}
+
+
+def test_only_images_count(tree: Path) -> None:
+    before = open_source(tree).files
+    (tree / "notes.txt").write_text("no image")
+    (tree / "a" / "Thumbs.db").write_bytes(b"x")
+    write_image(tree / ".cache" / "0.png", 0)
+    write_image(tree / "__MACOSX" / "a" / "0.png", 0)
+    write_image(tree / "a" / "._0.png", 0)
+    assert open_source(tree).files == before
+    assert list(open_source(tree).classes_below("")) == ["a", "b"]
+    write_image(tree / "b" / "UPPER.JPG", 0)
+    assert "b/UPPER.JPG" in open_source(tree).files
+
+
+@pytest.mark.parametrize("name", ["", "a.zip", "a.tar"])
+def test_an_empty_class_folder_is_named(tree: Path, tmp_path: Path, name: str) -> None:
+    (tree / "empty").mkdir()
+    source = open_source(pack(tree, tmp_path / name) if name else tree)
+    message = refused(source.classes_below, "")
+    assert f"{source.path}/empty" in message and "remove" in message
+
+
+def test_no_class_folder(tree: Path) -> None:
+    message = refused(open_source(tree).classes_below, "train")
+    assert f"{tree}/train/<class>/<image>" in message
+
+
+def test_a_missing_source(tmp_path: Path) -> None:
+    message = refused(open_source, tmp_path / "nowhere")
+    assert str(tmp_path / "nowhere") in message and "data.source=" in message
+
+
+def test_the_home_folder_is_found(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tree.parent))
+    assert open_source(Path("~/tree")).path == tree
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive at all", b"PK\3\4 nearly"])
+def test_not_an_archive(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "images.zip"
+    path.write_bytes(content)
+    message = refused(open_source, path)
+    assert str(path) in message and "copy it again" in message
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_an_archive_cut_off_anywhere_is_refused(tree: Path, tmp_path: Path, name: str) -> None:
+    whole = pack(tree, tmp_path / name)
+    content = whole.read_bytes()
+    listed = open_source(whole).files.keys()
+    cut = tmp_path / f"cut-{name}"
+    # every multiple of 512 too: there a tar's members begin, and downloads stop
+    step = max(1, len(content) // 40)
+    lengths = {*range(1, len(content), step), *range(512, len(content), 512)}
+    for length in sorted(lengths):
+        cut.write_bytes(content[:length])
+        try:
+            source = open_source(cut)
+        except LeanvitError as error:
+            assert str(cut) in str(error) and "\n" not in str(error)
+            assert "copy it again" in str(error)
+            continue
+        # only bytes after the last image may be missing (a tar's padding)
+        assert source.files.keys() == listed
+        for image in listed:
+            assert source.read(image) == (tree / image).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+def test_a_damaged_header_does_not_hide_the_rest(tree: Path, tmp_path: Path, name: str) -> None:
+    path = pack(tree, tmp_path / name)
+    content = bytearray(path.read_bytes())
+    for place in range(len(content) // 4, len(content), len(content) // 9):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x10
+        path.write_bytes(damaged)
+        try:
+            found = len(open_source(path).files)
+        except LeanvitError as error:
+            assert "\n" not in str(error)
+        else:
+            assert found == 6
+
+
+def test_the_fingerprint_follows_the_files(tree: Path) -> None:
+    def fingerprint() -> str:
+        source = open_source(tree)
+        return source.fingerprint([n for names in source.classes_below("").values() for n in names])
+
+    seen = [fingerprint()]
+    assert fingerprint() == seen[0]
+    write_image(tree / "b" / "2.png", 77)
+    seen.append(fingerprint())
+    write_image(tree / "b" / "2.png", 78)
+    seen.append(fingerprint())
+    (tree / "b" / "2.png").rename(tree / "b" / "3.png")
+    seen.append(fingerprint())
+    (tree / "a" / "0.png").unlink()
+    seen.append(fingerprint())
+    assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar"])
+def test_the_fingerprint_of_an_archive_follows_its_content(
+    tree: Path, tmp_path: Path, name: str
+) -> None:
+    prints = []
+    for seed in (1, 2):
+        write_image(tree / "b" / "0.png", seed)
+        source = open_source(pack(tree, tmp_path / f"{seed}-{name}"))
+        prints.append(source.fingerprint(["b/0.png"]))
+    assert prints[0] != prints[1]
+    if name == "a.zip":  # its checksums do not depend on where and when it was copied
+        copied = shutil.copyfile(tmp_path / "2-a.zip", tmp_path / "3.zip")
+        assert open_source(Path(copied)).fingerprint(["b/0.png"]) == prints[1]
+
+
+def test_a_link_to_nowhere_is_listed(tree: Path) -> None:
+    """So that decoding names it; it must not end the listing."""
+    (tree / "a" / "gone.png").symlink_to(tree / "nowhere.png")
+    source = open_source(tree)
+    assert "a/gone.png" in source.files
+    with pytest.raises(FileNotFoundError):
+        source.read("a/gone.png")
