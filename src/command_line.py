@@ -1,6 +1,7 @@
 """What the entry scripts share: paths, names of runs, and errors as one line."""
 
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -76,6 +77,22 @@ def traceback_wanted() -> bool:
     return os.environ.get("LEANVIT_TRACEBACK") == "1"
 
 
+ERRORS: list[Exception] = []
+
+
+def keep_error(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """Keep an error of a Hydra task for :func:`run`; Hydra would add lines of its own to it."""
+
+    @functools.wraps(task)
+    def kept(config: DictConfig) -> None:
+        try:
+            task(config)
+        except Exception as error:
+            ERRORS.append(error)
+
+    return kept
+
+
 def run(main: Callable[[], Any]) -> None:
     """Call a Hydra main; what goes wrong becomes one line on standard error.
 
@@ -86,6 +103,8 @@ def run(main: Callable[[], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits before we can speak
     try:
         main()
+        if ERRORS:
+            raise ERRORS[0]
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where it was", file=sys.stderr)
         sys.exit(130)

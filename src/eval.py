@@ -26,6 +26,7 @@ from leanvit.evaluation.evaluate import evaluate
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="eval")
+@command_line.keep_error
 def main(config: DictConfig) -> None:
     """Evaluate each run and print its figures."""
     for given in [config.run] if isinstance(config.run, str) else config.run:
@@ -70,7 +71,7 @@ def images(
     config: DictConfig, trained: DictConfig, classes: tuple[str, ...]
 ) -> tuple[dict[str, ImageSet], str]:
     """The images to evaluate on, by name, and the line that says where they come from."""
-    if config.data is None:
+    if config.get("data") is None:
         splits = assemble.load_splits(trained)
         data = assemble.build_data(trained, splits)
         return {"val": data.val, "test": data.test}, splits.source

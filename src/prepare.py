@@ -19,6 +19,7 @@ from leanvit.files import atomic_path
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
+@command_line.keep_error
 def main(config: DictConfig) -> None:
     """Keep an archive under data/, decode it and print what it holds."""
     if config.data.source:

@@ -16,6 +16,7 @@ from leanvit.evaluation.table import print_table, write_comparison
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+@command_line.keep_error
 def main(config: DictConfig) -> None:
     """Print the comparison and write it as Markdown and CSV."""
     given = [config.run] if isinstance(config.run, str) else config.run

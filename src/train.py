@@ -54,7 +54,8 @@ def main(config: DictConfig) -> None:
         print(f"{run_dir} is finished: delete it to train again", file=sys.stderr)
         JOBS.append(Job(run_dir, None))
         return
-    print(f"{run_dir}", file=sys.stderr, flush=True)
+    if "LOCAL_RANK" not in os.environ:
+        print(run_dir, file=sys.stderr, flush=True)
     if config.trainer.strategy.startswith("ddp") and "LOCAL_RANK" not in os.environ:
         error = run_distributed(config, run_dir)
     elif settings.mode == RunMode.MULTIRUN:

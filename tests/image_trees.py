@@ -1,4 +1,4 @@
-"""Small trees of images on disk, archives of them, and the one line that a bad one is refused by."""
+"""Small trees of images, archives of them, and the one line that a bad one is refused by."""
 
 import tarfile
 import zipfile

@@ -188,7 +188,7 @@ def test_a_cache_of_other_images_under_the_same_name_is_not_taken(tmp_path: Path
 
 
 def test_killed_while_the_cache_is_written(tree: Path, decoded: list[int]) -> None:
-    def die(file, **arrays: np.ndarray) -> None:  # noqa: ANN001
+    def die(file, **arrays: np.ndarray) -> None:
         file.write(b"PK\3\4 half of it")
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -30,7 +30,7 @@ def test_classes_and_images_are_drawn_as_often_as_expected() -> None:
     per_image = torch.bincount(order, minlength=1000).double()
     for k, count in enumerate(COUNTS[:-1]):
         expected = per_class[k] / count
-        chi_square = ((per_image[LABELS == k] - expected) ** 2 / expected).sum()
+        chi_square = ((per_image[LABELS.eq(k)] - expected) ** 2 / expected).sum()
         assert abs(chi_square - (count - 1)) < 5 * math.sqrt(2 * (count - 1))
 
 
@@ -39,11 +39,10 @@ def test_against_a_literal_roulette_wheel() -> None:
     draws = torch.rand(1000, generator=generator, dtype=torch.float64).tolist()
     order = []
     for draw in draws:
-        end = 0.0
-        for i, label in enumerate(LABELS.tolist()):
-            end += 1 / (4 * COUNTS[label])
-            if draw < end:
-                break
+        i, end = 0, 1 / (4 * COUNTS[LABELS[0]])
+        while draw >= end:
+            i += 1
+            end += 1 / (4 * COUNTS[LABELS[i]])
         order.append(i)
     assert epoch(2, seed=3).tolist() == order
 

@@ -93,7 +93,7 @@ class Classifier(L.LightningModule):
             loss = torch.stack(list(terms.values())).sum()
         else:
             loss = self.loss(self.net(images).float(), targets)
-        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True)
+        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, sync_dist=True)
         if batch_index % CHECK_EVERY == 0:
             self._refuse_nan(loss)
         return loss

@@ -1,0 +1,189 @@
+"""From the command line: train, kill, resume, evaluate, a grid with failing jobs."""
+
+import csv
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scripts import SHARED, TINY_COATNET, TINY_DATA, TINY_VIT, only_run, run, start, wait_for
+
+TINY = [*TINY_DATA, *TINY_COATNET, "max_epochs=4", "batch_size=32", "trainer=cpu"]
+
+
+@pytest.fixture(scope="module")
+def killed_and_whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """The same choices trained without a stop, and killed twice on the way."""
+    whole, killed = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
+    uninterrupted = start("train.py", *TINY, f"outputs={whole}")
+    for epoch in ("epoch 1/", "epoch 3/"):
+        with start("train.py", *TINY, f"outputs={killed}") as process:
+            wait_for(process, epoch)
+            process.kill()
+    finished = run("train.py", *TINY, f"outputs={killed}")
+    assert finished.returncode == 0, finished.stderr
+    _, err = uninterrupted.communicate()
+    assert uninterrupted.returncode == 0, err
+    return only_run(whole), only_run(killed), finished.stderr
+
+
+def test_a_killed_run_ends_with_the_same_bits(killed_and_whole: tuple[Path, Path, str]) -> None:
+    whole, killed, err = killed_and_whole
+    assert "going on from" in err
+    for name in ("best", "last"):
+        a, b = (
+            torch.load(each / "checkpoints" / f"{name}.ckpt", weights_only=False)
+            for each in (whole, killed)
+        )
+        for part in ("state_dict", "current_model_state"):  # the averaged and the trained weights
+            assert a[part].keys() == b[part].keys()
+            for key in a[part]:
+                assert torch.equal(a[part][key], b[part][key]), (name, part, key)
+    histories = [list(csv.DictReader((each / "history.csv").open())) for each in (whole, killed)]
+    for a, b in zip(*histories, strict=True):
+        assert {**a, "seconds": ""} == {**b, "seconds": ""}
+    with np.load(whole / "predictions.npz") as a, np.load(killed / "predictions.npz") as b:
+        for key in a.files:
+            np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_a_run_leaves_what_it_promises(killed_and_whole: tuple[Path, Path, str]) -> None:
+    run_dir, _, _ = killed_and_whole
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    for split, n in (("val", 40), ("test", 50)):
+        block = metrics[split]
+        low, high = block["accuracy_interval"]
+        assert low <= block["accuracy"] <= high
+        assert block["n"] == n
+        for key in ("balanced_accuracy", "precision", "recall", "f1", "calibration_error"):
+            assert 0 <= block[key] <= 1
+        assert len(block["per_class_recall"]) == 10
+    assert metrics["cost"]["params"] > 0 and metrics["cost"]["macs"] > 0
+    assert metrics["training"]["epochs"] == 4
+    assert metrics["training"]["images_per_second"] > 0
+    assert 0 <= metrics["training"]["best_epoch"] < 4
+    assert "not photographs" in metrics["source"]
+    assert sum(metrics["train_counts"]) == 360
+    history = list(csv.DictReader((run_dir / "history.csv").open()))
+    best = max(history, key=lambda row: float(row["val_balanced_accuracy"]))
+    assert int(best["epoch"]) == metrics["training"]["best_epoch"]
+    assert metrics["val"]["balanced_accuracy"] == pytest.approx(
+        float(best["val_balanced_accuracy"]), abs=1e-6
+    )
+    with np.load(run_dir / "predictions.npz") as predictions:
+        assert predictions["test_probabilities"].shape == (50, 10)
+        accuracy = (
+            predictions["test_probabilities"].argmax(1) == predictions["test_labels"]
+        ).mean()
+    assert accuracy == pytest.approx(metrics["test"]["accuracy"])
+    for figure in ("learning_curves", "confusion_matrix", "recall_by_class"):
+        with Image.open(run_dir / "figures" / f"{figure}.png") as image:
+            assert min(image.size) > 200
+
+
+def test_a_finished_run_is_not_trained_again(killed_and_whole: tuple[Path, Path, str]) -> None:
+    run_dir, _, _ = killed_and_whole
+    before = (run_dir / "metrics.json").stat().st_mtime_ns
+    again = run("train.py", *TINY, f"outputs={run_dir.parents[1]}")
+    assert again.returncode == 0
+    assert "is finished" in again.stderr
+    assert "shapes" in again.stdout
+    assert (run_dir / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_eval_repeats_the_result_and_takes_other_images(
+    killed_and_whole: tuple[Path, Path, str], tmp_path: Path
+) -> None:
+    whole, killed, _ = killed_and_whole
+    done = run("eval.py", f"run={whole},{killed}", "device=cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for run_dir in (whole, killed):
+        again = json.loads((run_dir / "eval" / "again" / "metrics.json").read_text())
+        trained = json.loads((run_dir / "metrics.json").read_text())
+        assert again["test"] == trained["test"] and again["val"] == trained["val"]
+        assert again["cost"] == trained["cost"]
+    for label in ("disc", "ring"):
+        (tmp_path / "others" / label).mkdir(parents=True)
+        for i in range(3):
+            pixels = np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "others" / label / f"{i}.png")
+    others = ["data=folder", "data.source=others", f"data.data_dir={tmp_path}"]
+    done = run("eval.py", f"run={whole}", *others, "device=cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((whole / "eval" / "folder" / "metrics.json").read_text())
+    assert metrics["test"]["n"] == 6
+    assert "val" not in metrics
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    outputs = tmp_path_factory.mktemp("grid")
+    grid = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "trainer=cpu", f"outputs={outputs}"]
+    return outputs, [*grid, "loss=ce,focal", "model.heads=2,5", "-m"]
+
+
+def test_a_grid_finishes_around_failing_jobs(grid: tuple[Path, list[str]]) -> None:
+    outputs, arguments = grid
+    with start("train.py", *arguments) as process:
+        # the first job dies as under the kernel's memory killer: its process is gone at once
+        wait_for(process, "vit-ce-shuffle")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not children.read_text().split():
+            pass
+        os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+        out, err = process.communicate()
+    assert process.returncode == 1
+    errors = {path.parent: path.read_text() for path in outputs.rglob("error.txt")}
+    assert len(errors) == 3  # one was killed, dim 24 is not divisible by 5 in two
+    assert sum("SIGKILL" in text for text in errors.values()) == 1
+    assert sum("24 is not divisible by heads 5" in text for text in errors.values()) == 2
+    assert "Traceback" not in err
+    (finished,) = outputs.rglob("metrics.json")
+    for name in ("comparison.md", "comparison.csv"):
+        (table,) = outputs.glob(f"grids/*/{name}")
+        text = table.read_text()
+        assert "not divisible" in text and "focal" in text
+    assert "not photographs" in out
+
+    before = finished.stat().st_mtime_ns  # again: finished jobs are skipped, the killed one runs
+    again = run("train.py", *arguments)
+    assert again.returncode == 1
+    assert "is finished" in again.stderr
+    assert finished.stat().st_mtime_ns == before
+    assert len(list(outputs.rglob("metrics.json"))) == 2
+    assert len(list(outputs.rglob("error.txt"))) == 2
+    (table,) = outputs.glob("grids/*/comparison.csv")
+    rows = list(csv.DictReader(table.open()))
+    scores = [float(row["validation"]) for row in rows if row["validation"]]
+    assert len(scores) == 2 and scores == sorted(scores, reverse=True)
+
+
+def test_report_over_the_grid(grid: tuple[Path, list[str]], tmp_path: Path) -> None:
+    outputs, _ = grid
+    done = run("report.py", f"run={outputs}", f"output={tmp_path}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "focal" in (tmp_path / "comparison.md").read_text()
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the real archive does not stand beside")
+@pytest.mark.parametrize("net", [TINY_VIT, TINY_COATNET], ids=["vit", "coatnet"])
+def test_the_real_archive_trains(net: list[str], tmp_path: Path) -> None:
+    source = SHARED / "data" / "cifar10_course.zip"
+    real = [f"data.source={source}", "data.data_dir=" + str(decoded(tmp_path)), "max_epochs=1"]
+    done = run("train.py", *real, *net, "batch_size=256", "mix=none", f"outputs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((only_run(tmp_path) / "metrics.json").read_text())
+    assert (sum(metrics["train_counts"]), metrics["val"]["n"], metrics["test"]["n"]) == (
+        32022,
+        3558,
+        4870,
+    )
+    assert metrics["test"]["accuracy"] > 0.15  # chance is 0.1
+
+
+def decoded(tmp_path: Path) -> Path:
+    return tmp_path.parent / "decoded"
