@@ -9,6 +9,7 @@ box is cut and resized bilinearly to the full image.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float32, Int64, UInt8
@@ -23,11 +24,11 @@ class ResizedCrop:
 
     def __init__(
         self,
-        scale: tuple[float, float] = (0.8, 1.0),
-        ratio: tuple[float, float] = (0.9, 1.1),
+        scale: Sequence[float] = (0.8, 1.0),
+        ratio: Sequence[float] = (0.9, 1.1),
         flip: float = 0.5,
     ) -> None:
-        self.scale, self.ratio, self.flip = tuple(scale), tuple(ratio), flip
+        self.scale, self.ratio, self.flip = scale, ratio, flip
 
     def prepare(
         self, images: UInt8[Tensor, "n 3 height width"]

@@ -1,0 +1,267 @@
+"""What every model, loss, sampler, augmentation and mixing must do, found through conf/.
+
+A new choice is one module and one YAML of the same name; nothing is added here.
+"""
+
+import ast
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from scripts import ROOT
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+import assemble
+import command_line
+from leanvit.training.classifier import Classifier
+from leanvit.training.parameter_groups import parameter_groups
+
+COUNTS = torch.tensor([50, 20, 30, 10])
+LABELS = torch.arange(4).repeat_interleave(COUNTS)
+GROUPS = {
+    path.name: sorted(each.stem for each in path.glob("*.yaml"))
+    for path in (ROOT / "conf").iterdir()
+    if path.is_dir()
+}
+
+
+def config_of(*overrides: str) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", list(overrides), return_hydra_config=True)
+
+
+def net_of(name: str) -> nn.Module:
+    return assemble.build_net(config_of(f"model={name}", "data=shapes"), num_classes=4)
+
+
+def small_images(batch: int = 6) -> Tensor:
+    return torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("group", ["model", "loss", "sampler", "augment", "data"])
+def test_a_choice_is_a_module_of_the_same_name(group: str) -> None:
+    folder = {"model": "models", "loss": "losses", "sampler": "samplers"}.get(group, group)
+    for name in GROUPS[group]:
+        assert (ROOT / "src" / "leanvit" / folder / f"{name}.py").exists(), (group, name)
+
+
+@pytest.mark.parametrize("name", GROUPS["experiment"])
+def test_every_experiment_composes_and_can_be_built(name: str) -> None:
+    config = config_of(f"experiment={name}")
+    assemble.check_choices(config)  # builds the net, without memory
+    head = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text().splitlines()[:4]
+    assert any(f"experiment={name}" in line for line in head)
+
+
+@pytest.mark.parametrize("name", GROUPS["model"])
+class TestModel:
+    def test_logits_in_training_and_in_evaluation(self, name: str) -> None:
+        net = net_of(name)
+        for mode in (True, False):
+            logits = net.train(mode)(small_images())
+            assert logits.shape == (6, 4)
+            assert torch.isfinite(logits).all()
+
+    def test_every_parameter_gets_a_gradient(self, name: str) -> None:
+        net = net_of(name).train()
+        for block in net.modules():  # a path that is dropped has no gradient in that step
+            if type(block).__name__ == "StochasticDepth":
+                block.p = 0.0
+        net(small_images()).square().sum().backward()
+        without = [n for n, p in net.named_parameters() if p.requires_grad and p.grad is None]
+        assert not without
+
+    def test_evaluation_is_deterministic_and_independent_of_the_batch(self, name: str) -> None:
+        net = net_of(name).eval()
+        images = small_images()
+        with torch.no_grad():
+            together, again = net(images), net(images)
+            alone = torch.cat([net(image[None]) for image in images])
+        assert torch.equal(together, again)
+        torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
+
+    def test_the_same_seed_gives_the_same_weights(self, name: str) -> None:
+        a, b = net_of(name).state_dict(), net_of(name).state_dict()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+    def test_a_few_steps_fit_one_batch(self, name: str) -> None:
+        net = net_of(name).train()
+        images, labels = small_images(8), torch.arange(8) % 4
+        optimizer = torch.optim.AdamW(parameter_groups(net, 0.05), lr=1e-3)
+        losses = []
+        for _ in range(12):
+            loss = nn.functional.cross_entropy(net(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < 0.5 * losses[0]
+
+    def test_decay_spares_norms_biases_positions_and_tokens(self, name: str) -> None:
+        net = net_of(name)
+        decayed, spared = parameter_groups(net, 0.05)
+        assert decayed["weight_decay"] == 0.05 and spared["weight_decay"] == 0.0
+        spared_ids = {id(p) for p in spared["params"]}
+        for module_name, module in net.named_modules():
+            is_norm = "Norm" in type(module).__name__
+            for own_name, parameter in module.named_parameters(recurse=False):
+                embeds = "position" in own_name or "token" in own_name
+                expected = is_norm or own_name == "bias" or embeds
+                assert (id(parameter) in spared_ids) == expected, f"{module_name}.{own_name}"
+        assert len(decayed["params"]) + len(spared["params"]) == len(list(net.parameters()))
+
+    def test_a_copy_trains_apart(self, name: str) -> None:
+        net = net_of(name)
+        twin = copy.deepcopy(net)
+        with torch.no_grad():
+            next(twin.parameters()).add_(1)
+        assert not torch.equal(next(twin.parameters()), next(net.parameters()))
+
+
+@pytest.mark.parametrize("name", GROUPS["loss"])
+def test_loss_is_finite_with_indices_and_soft_targets(name: str) -> None:
+    loss = instantiate(config_of(f"loss={name}").loss, class_counts=COUNTS, _convert_="all")
+    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.tensor([0, 1, 2, 3, 3])
+    value = loss(logits, labels)
+    value.backward()
+    assert value.ndim == 0 and torch.isfinite(value)
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+    if loss.soft_targets:
+        torch.testing.assert_close(loss(logits, one_hot(labels, 4).float()), value)
+
+
+@pytest.mark.parametrize("name", GROUPS["sampler"])
+def test_sampler_repeats_an_epoch_and_shards_it(name: str) -> None:
+    build = instantiate(config_of(f"sampler={name}").sampler)
+    sampler = build(labels=LABELS, seed=3)
+    first = sampler.indices()
+    assert len(first) == len(sampler) and first.dtype == torch.int64
+    assert first.min() >= 0 and first.max() < len(LABELS)
+    assert torch.equal(first, build(labels=LABELS, seed=3).indices())
+    sampler.set_epoch(1)
+    assert not torch.equal(first, sampler.indices())
+    ranks = [build(labels=LABELS, seed=3, rank=r, num_ranks=2).indices() for r in range(2)]
+    assert len(ranks[0]) == len(ranks[1]) == len(LABELS) // 2
+    assert torch.equal(torch.stack(ranks, 1).flatten(), first[: 2 * len(ranks[0])])
+
+
+@pytest.mark.parametrize("name", GROUPS["augment"])
+def test_augment_keeps_shape_and_type_and_repeats_its_draws(name: str) -> None:
+    augment = instantiate(config_of(f"augment={name}").augment, _convert_="all")
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (9, 3, 24, 24), dtype=torch.uint8, generator=draws)
+    before = images.clone()
+    prepared = augment.prepare(images)
+    index = torch.tensor([3, 3, 8, 0])
+    first, again = (augment(prepared, index, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert first.shape == (4, 3, 24, 24) and first.dtype == torch.uint8
+    assert torch.equal(first, again)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("name", GROUPS["mix"])
+def test_mix_gives_images_and_targets_of_the_batch(name: str) -> None:
+    mix = instantiate(config_of(f"mix={name}").mix, num_classes=4)
+    labels = torch.tensor([0, 1, 2, 3, 3, 1])
+    images, targets = mix(small_images(), labels)
+    assert images.shape == (6, 3, 32, 32)
+    if targets.ndim == 2:
+        torch.testing.assert_close(targets.sum(1), torch.ones(6))
+        assert (targets >= 0).all()
+    else:
+        assert torch.equal(targets, labels)
+
+
+@pytest.mark.parametrize("optimizer", GROUPS["optimizer"])
+@pytest.mark.parametrize("scheduler", GROUPS["scheduler"])
+def test_learning_rate_rises_then_falls_to_the_end(optimizer: str, scheduler: str) -> None:
+    config = config_of(f"optimizer={optimizer}", f"scheduler={scheduler}", "data=shapes")
+    net = nn.Linear(3, 2)
+    built = instantiate(config.optimizer, _convert_="all")(parameter_groups(net, 0.1))
+    schedule = instantiate(config.scheduler)(built, num_steps=100)
+    rates = []
+    for _ in range(100):
+        rates.append(built.param_groups[0]["lr"])
+        built.step()
+        schedule.step()
+    peak = max(range(100), key=rates.__getitem__)
+    assert rates[peak] == pytest.approx(config.optimizer.lr, rel=1e-6) and 0 < peak < 20
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[-1] < 0.01 * rates[peak]
+    assert {group["weight_decay"] for group in built.param_groups} == {0.1, 0.0}
+
+
+class RefusesSoftTargets(nn.Module):
+    soft_targets = False
+
+
+@pytest.mark.parametrize("mix", GROUPS["mix"])
+def test_a_loss_without_soft_targets_refuses_mixing_by_name(mix: str) -> None:
+    config = config_of(f"mix={mix}", "data=shapes", "loss=ce")
+    config.loss._target_ = f"{__name__}.RefusesSoftTargets"
+    if mix == "none":
+        assemble.check_choices(config)
+    else:
+        with pytest.raises(command_line.LeanvitError, match=r"RefusesSoftTargets .* mix=none"):
+            assemble.check_choices(config)
+
+
+def test_extra_training_terms_are_summed() -> None:
+    class Net(nn.Linear):
+        def loss_terms(self, images: Tensor, targets: Tensor, criterion: nn.Module) -> dict:
+            return {"first": self.weight.sum(), "second": 2 * self.weight.sum()}
+
+    parts = config_of("data=shapes", "mix=none")
+    module = Classifier(
+        Net(2, 2),
+        instantiate(parts.loss, class_counts=COUNTS),
+        instantiate(parts.mix, num_classes=4),
+        instantiate(parts.optimizer),
+        instantiate(parts.scheduler),
+        torch.full((3,), 0.5),
+        torch.full((3,), 0.25),
+        num_classes=4,
+    )
+    module.log = lambda *_, **__: None
+    batch = (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
+    torch.testing.assert_close(module.training_step(batch, 1), 3 * module.net.weight.sum())
+
+
+LAYERS = {
+    "training": 3, "evaluation": 3, "lightweight": 2,
+    "models": 1, "losses": 1, "samplers": 1, "augment": 1, "data": 0,
+    "errors": -1, "files": -1, "seeds": -1,
+}  # fmt: skip
+
+
+def test_nothing_imports_upward() -> None:
+    package = ROOT / "src" / "leanvit"
+    scripts = {path.stem for path in (ROOT / "src").glob("*.py")}
+    for path in package.rglob("*.py"):
+        here = path.relative_to(package).parts[0].removesuffix(".py")
+        for module in imports_of(path):
+            parts = module.split(".")
+            assert parts[0] not in {"hydra", "omegaconf", *scripts}, f"{path} imports {module}"
+            if parts[0] == "leanvit" and len(parts) > 1:
+                assert LAYERS[parts[1]] <= LAYERS[here], f"{path} imports {module}"
+                if here == "models":
+                    assert parts[1] not in ("losses", "data"), f"{path} imports {module}"
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
