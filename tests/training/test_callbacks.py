@@ -1,0 +1,62 @@
+"""History, averaged weights and checkpoints."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from leanvit.errors import LeanvitError
+from leanvit.training.callbacks import AtomicCheckpoints, AveragedWeights, write_rows
+from leanvit.training.fit import check_checkpoint, first_mismatch, read_checkpoint
+
+
+def test_averaged_weights_equal_a_literal_loop_and_copy_integers() -> None:
+    callback = AveragedWeights(decay=0.9)
+    averaged, counter = torch.zeros(3), torch.tensor(0)
+    expected = torch.zeros(3)
+    for n in range(1, 200):
+        callback._latest_update_step = n
+        current = torch.full((3,), float(n))
+        callback._average([averaged], [current], torch.tensor(n))
+        callback._average([counter], [torch.tensor(n)], torch.tensor(n))
+        decay = min(0.9, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * current
+        torch.testing.assert_close(averaged, expected)
+    assert counter == 199
+    assert averaged[0] == pytest.approx(199 - 9, abs=0.1)  # lags by decay / (1 - decay) steps
+
+
+def test_rows_are_whole_or_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "history.csv"
+    write_rows([{"epoch": 0, "lr": 0.1}], path)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", fail)
+    with pytest.raises(LeanvitError, match="no space left"):
+        write_rows([{"epoch": 0, "lr": 0.1}, {"epoch": 1, "lr": 0.2}], path)
+    assert list(csv.DictReader(path.open())) == [{"epoch": "0", "lr": "0.1"}]
+
+
+def test_a_checkpoint_is_read_back_or_refused(tmp_path: Path) -> None:
+    net = nn.Linear(3, 2)
+    path = tmp_path / "deep" / "last.ckpt"
+    AtomicCheckpoints().save_checkpoint({"state_dict": net.state_dict()}, path)
+    check_checkpoint(path, net)
+    with pytest.raises(LeanvitError, match=r"weight is \(2, 3\), not \(5, 3\)"):
+        check_checkpoint(path, nn.Linear(3, 5))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(LeanvitError, match="damaged"):
+        read_checkpoint(path)
+    with pytest.raises(LeanvitError, match="no checkpoint"):
+        read_checkpoint(tmp_path / "none.ckpt")
+
+
+def test_the_first_difference_is_named() -> None:
+    a, b = {"x": torch.zeros(2)}, {"x": torch.zeros(2), "y": torch.zeros(1)}
+    assert first_mismatch(a, a) == ""
+    assert first_mismatch(a, b) == "it lacks y"
+    assert first_mismatch(b, a) == "it has y, which this model lacks"
