@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 # where `make data` takes the course images from; empty: the official archive, downloaded
-SOURCE ?= $(firstword $(wildcard ../shared/data/cifar10_course.zip))
+SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -48,7 +48,7 @@ report: setup  ## compare all finished runs
 	$(RUN) src/report.py $(ARGS)
 
 data: setup  ## bring the course images into data/: make data SOURCE=cifar10_course.zip
-	$(RUN) src/prepare.py data.source=$(or $(SOURCE),null)
+	$(RUN) src/prepare.py $(if $(SOURCE),source=$(SOURCE))
 
 bench: setup  ## measure the data path against ImageFolder with two workers, in one run
 	$(RUN) src/bench.py $(ARGS)

@@ -1,11 +1,14 @@
 """From a config to the objects of leanvit, and from a run directory back to its net."""
 
+import contextlib
 import netrc
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 from hydra.utils import get_class, instantiate
@@ -13,13 +16,15 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from command_line import ROOT
+from command_line import ROOT, full_path
+from leanvit.augment.none import NoMix
 from leanvit.data.images import Splits
 from leanvit.errors import LeanvitError
+from leanvit.evaluation.predict import Trained
 from leanvit.seeds import derive_seed
 from leanvit.training.classifier import Classifier
 from leanvit.training.data_module import ImageDataModule
-from leanvit.training.fit import first_mismatch, read_checkpoint
+from leanvit.training.fit import check_match, find_device, read_checkpoint
 
 
 def check_choices(config: DictConfig) -> None:
@@ -28,16 +33,15 @@ def check_choices(config: DictConfig) -> None:
     Raises:
         LeanvitError: an impossible pair, or a net that cannot be built at this size.
     """
-    mixes = not config.mix._target_.endswith("NoMix")
-    if mixes and not getattr(get_class(config.loss._target_), "soft_targets", False):
+    loss, mix = get_class(config.loss._target_), get_class(config.mix._target_)
+    if mix is not NoMix and not getattr(loss, "soft_targets", False):
         raise LeanvitError(
-            f"{config.loss._target_.rpartition('.')[2]} has no meaning for the soft targets of "
-            f"{config.mix._target_.rpartition('.')[2]}: choose mix=none or another loss"
+            f"{loss.__name__} has no meaning for the soft targets of {mix.__name__}: choose "
+            "mix=none or another loss"
         )
     if config.max_epochs < 1 or config.batch_size < 1:
         raise LeanvitError("max_epochs and batch_size must be at least 1")
-    if config.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise LeanvitError("trainer=gpu: this machine has no usable GPU; choose trainer=cpu")
+    find_device(config.trainer.accelerator)
     with torch.device("meta"):
         build_net(config, num_classes=config.model.num_classes or 10)
 
@@ -77,7 +81,7 @@ def build_classifier(config: DictConfig, data: ImageDataModule) -> Classifier:
     mean, std = data.statistics()
     compile_net = config.compile
     if compile_net == "auto":
-        on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+        on_gpu = find_device(config.trainer.accelerator).type == "cuda"
         compile_net = on_gpu and config.max_epochs >= 20
     # the optimizer's own weight_decay is set group by group
     weight_decay = config.optimizer.get("weight_decay", 0.0)
@@ -97,65 +101,86 @@ def build_classifier(config: DictConfig, data: ImageDataModule) -> Classifier:
     )
 
 
-def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
-    """The chosen logger; W&B stays offline unless the user is logged in, and never asks."""
+@contextlib.contextmanager
+def logger(config: DictConfig, run_dir: Path) -> Iterator[Logger | None]:
+    """The chosen logger, closed at the end; W&B stays offline unless the user is logged in, and
+    never asks."""
     if "_target_" not in config.logger:
-        return None
-    logger = instantiate(config.logger)
-    if logger.func is not WandbLogger:
-        return logger(save_dir=run_dir)
+        yield None
+        return
+    build = instantiate(config.logger)
+    if build.func is not WandbLogger:
+        yield build(save_dir=run_dir)
+        return
     import wandb
 
-    mode = os.environ.get("WANDB_MODE") or ("online" if _logged_in_to_wandb() else "offline")
-    return logger(
-        save_dir=run_dir,
-        name=run_dir.name,
-        id=run_dir.name.rpartition("-")[2],
-        offline=mode != "online",
-        settings=wandb.Settings(silent=True, console="off"),
-        config=OmegaConf.to_container(config, resolve=True),
-    )
+    os.environ.setdefault("WANDB_MODE", "online" if _logged_in_to_wandb() else "offline")
+    status = 1
+    try:
+        yield build(
+            save_dir=run_dir,
+            name=run_dir.name,
+            id=run_dir.name.rpartition("-")[2],
+            settings=wandb.Settings(silent=True, console="off"),
+            config=OmegaConf.to_container(config, resolve=True),
+        )
+        status = 0
+    finally:
+        wandb.finish(exit_code=status)
 
 
 def _logged_in_to_wandb() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
     try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
+        return netrc.netrc().authenticators(host or "") is not None
     except (OSError, netrc.NetrcParseError):
         return False
 
 
-def load_run(
-    run_dir: Path, checkpoint: str = "best"
-) -> tuple[DictConfig, nn.Module, torch.Tensor, torch.Tensor, tuple[str, ...]]:
-    """Config, trained net, normalisation (mean, std) and class names of a run directory.
-
-    Args:
-        checkpoint: "best", "last", or a file.
+def load_config(run_dir: Path) -> DictConfig:
+    """The resolved config that a run was made with.
 
     Raises:
-        LeanvitError: not a run, no checkpoint, or a checkpoint of another model.
+        LeanvitError: not a run directory.
     """
     if not (run_dir / "config.yaml").exists():
         raise LeanvitError(f"{run_dir} is no run directory: it has no config.yaml")
     config = OmegaConf.load(run_dir / "config.yaml")
     assert isinstance(config, DictConfig)
+    return config
+
+
+def load_run(run_dir: Path, precision: str, checkpoint: str = "best") -> Trained:
+    """The trained net of a run directory.
+
+    Args:
+        precision: of the training, as metrics.json tells it.
+        checkpoint: "best", "last", or a file.
+
+    Raises:
+        LeanvitError: not a run, no checkpoint, or a checkpoint of another model.
+    """
+    config = load_config(run_dir)
     named = checkpoint in ("best", "last")
     path = run_dir / "checkpoints" / f"{checkpoint}.ckpt" if named else Path(checkpoint)
     saved = read_checkpoint(path)["state_dict"]
     classes = tuple(config.classes)
     net = build_net(config, len(classes))
     weights = {k.removeprefix("net."): v for k, v in saved.items() if k.startswith("net.")}
-    mismatch = first_mismatch(weights, net.state_dict())
-    if mismatch:
-        raise LeanvitError(f"{path} is a checkpoint of another model ({mismatch})")
+    check_match(path, weights, net.state_dict())
     net.load_state_dict(weights)
-    return config, net, saved["mean"], saved["std"], classes
+    size = config.data.image_size
+    return Trained(net, saved["mean"], saved["std"], classes, size, "bf16" in precision)
 
 
 def load_splits(config: DictConfig) -> Splits:
-    """What the data source of a config gives."""
+    """What the data source of a config gives; paths are made full, so that every run names the
+    same folder alike."""
+    for key in ("source", "data_dir"):
+        if config.data.get(key):
+            config.data[key] = full_path(config.data[key])
     return instantiate(config.data)
 
 

@@ -33,20 +33,26 @@ def root() -> str:
 def run_name(*, _root_: DictConfig) -> str:
     """``<data>/<model or experiment>-<loss>-<sampler>-<hash>``: a folder for a set of choices."""
     choices = _root_.hydra.runtime.choices
-    digest = hashlib.sha256(json.dumps(choices_of(_root_), sort_keys=True).encode()).hexdigest()
     net = choices.get("experiment") or choices.model
-    return f"{choices.data}/{net}-{choices.loss}-{choices.sampler}-{digest[:8]}"
+    return f"{choices.data}/{net}-{choices.loss}-{choices.sampler}-{choices_hash(_root_)}"
 
 
-def choices_of(config: DictConfig) -> dict[str, Any]:
-    """The resolved values that decide what a run computes."""
+def choices_hash(config: DictConfig, without_seed: bool = False) -> str:
+    """Eight characters of what decides the result of a run: its resolved values."""
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     values: dict[str, Any] = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
     values = {key: value for key, value in values.items() if key not in NOT_A_CHOICE}
     data = {k: v for k, v in (values.get("data") or {}).items() if k not in NOT_A_CHOICE_OF_DATA}
     if data.get("source"):
-        data["source"] = str(Path(data["source"]).expanduser().resolve())
-    return {**values, "data": data}
+        data["source"] = full_path(data["source"])
+    if without_seed:
+        del values["seed"]
+    text = json.dumps({**values, "data": data}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def full_path(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
 
 
 OmegaConf.register_new_resolver("root", root, replace=True)
@@ -72,6 +78,12 @@ def list_argument(name: str) -> None:
         if value != argument and not value.startswith("["):
             quoted = ",".join("'" + item.replace("'", "\\'") + "'" for item in value.split(","))
             sys.argv[i] = f"{name}=[{quoted}]"
+
+
+def flag_first(*flags: str) -> None:
+    """Let a flag stand anywhere among the choices; Hydra wants it before or after them all."""
+    given = [argument for argument in sys.argv[1:] if argument in flags]
+    sys.argv[1:] = given + [argument for argument in sys.argv[1:] if argument not in flags]
 
 
 def traceback_wanted() -> bool:
@@ -172,11 +184,13 @@ def _nearest(name: str, names: list[str], where: str = "") -> str:
 
 
 def value_overrides(task_overrides: list[str], choices: dict[str, Any]) -> dict[str, Any]:
-    """``model.dim=64`` as {"model.dim": 64}; choices of a whole group and the seed left out."""
+    """``model.dim=64`` as {"model.dim": 64}; choices of a whole group left out, as are the seed and
+    where files lie."""
+    left_out = {"seed", "data.source", *(f"data.{key}" for key in NOT_A_CHOICE_OF_DATA)}
     values = {}
     for override in OverridesParser.create().parse_overrides(list(task_overrides)):
         key = override.key_or_group
-        if key in choices or key == "seed" or key.split(".")[0] in NOT_A_CHOICE:
+        if key in choices or key in left_out or key.split(".")[0] in NOT_A_CHOICE:
             continue
         value = override.value()
         values[key] = value if isinstance(value, int | float | bool | type(None)) else str(value)

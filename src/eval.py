@@ -3,26 +3,28 @@
     python src/eval.py run=outputs/...
     python src/eval.py run=outputs/... data=folder data.source=...
 
-Results go to ``eval/<data>`` in the run directory; the run's own metrics.json stays as it is.
+Results go to ``eval/`` in the run directory; the run's own metrics.json stays as it is.
 """
 
+import hashlib
 import sys
 from pathlib import Path
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_method
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 import assemble
 import command_line
-from leanvit.data.folder import images_of_classes
+from leanvit.data.folder import folder, images_of_classes
 from leanvit.data.images import ImageSet
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.compare import read_run
 from leanvit.evaluation.evaluate import evaluate
+from leanvit.evaluation.runs import read_run
+from leanvit.training.fit import find_device
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="eval")
@@ -31,36 +33,37 @@ def main(config: DictConfig) -> None:
     """Evaluate each run and print its figures."""
     for given in [config.run] if isinstance(config.run, str) else config.run:
         run_dir = command_line.find_run(given)
-        name = HydraConfig.get().runtime.choices.get("data") or "again"
-        folder = run_dir / "eval" / name
-        metrics = evaluate_run(config, run_dir, folder)
-        show(run_dir, metrics)
-        print(f"{folder}/metrics.json")
+        place = run_dir / "eval" / what(config)
+        show(run_dir, evaluate_run(config, run_dir, place))
+        print(f"{place}/metrics.json")
 
 
-def evaluate_run(config: DictConfig, run_dir: Path, folder: Path) -> dict:
+def what(config: DictConfig) -> str:
+    """A folder name for the images and the checkpoint that are evaluated."""
+    name = HydraConfig.get().runtime.choices.get("data") or "again"
+    if config.get("data") and config.data.get("source"):
+        source = command_line.full_path(config.data.source)
+        name += f"-{Path(source).name}-{hashlib.sha256(source.encode()).hexdigest()[:4]}"
+    return name if config.checkpoint == "best" else f"{name}-{Path(config.checkpoint).stem}"
+
+
+def evaluate_run(config: DictConfig, run_dir: Path, place: Path) -> dict:
     """Metrics of one run on its own images, or on those of ``config.data``."""
     about = read_run(run_dir)
-    trained, net, mean, std, classes = assemble.load_run(run_dir, config.checkpoint)
-    device = torch.device(config.device if config.device != "auto" else best_device())
-    sets, source = images(config, trained, classes)
+    trained = assemble.load_run(run_dir, about["training"]["precision"], config.checkpoint)
+    sets, source = images(config, assemble.load_config(run_dir), trained.classes)
+    kept = ("name", "choices", "overrides", "choices_hash", "seed", "training")
     return evaluate(
-        folder,
-        net,
-        mean,
-        std,
+        place,
+        trained,
         sets,
         train_counts=about["train_counts"],
         source=source,
-        image_size=trained.data.image_size,
-        device=device,
-        bfloat16="bf16" in about["training"]["precision"],
+        device=find_device(config.device),
+        memory_gib=config.memory_gib,
         about={
-            "name": about["name"],
-            "choices": about["choices"],
-            "overrides": about["overrides"],
-            "seed": about["seed"],
-            "training": about["training"],
+            **{key: about[key] for key in kept},
+            "checkpoint": config.checkpoint,
             "versions": assemble.versions(),
             "git_commit": assemble.git_commit(),
         },
@@ -75,11 +78,17 @@ def images(
         splits = assemble.load_splits(trained)
         data = assemble.build_data(trained, splits)
         return {"val": data.val, "test": data.test}, splits.source
-    if config.data._target_.endswith(".folder.folder"):
-        size, skip = trained.data.image_size, config.data.skip_unreadable
-        data_dir = config.data.data_dir
-        found = images_of_classes(config.data.source, classes, data_dir, size, skip)
-        return {"test": found}, f"image folder {config.data.source}"
+    if get_method(config.data._target_) is folder:
+        source = command_line.full_path(config.data.source)
+        found = images_of_classes(
+            source,
+            classes,
+            config.data.data_dir,
+            trained.data.image_size,
+            config.data.skip_unreadable,
+            config.memory_gib,
+        )
+        return {"test": found}, f"image folder {source}"
     config.data.image_size = trained.data.image_size
     splits = assemble.load_splits(config)
     if splits.test.classes != classes:
@@ -88,10 +97,6 @@ def images(
             f"on {', '.join(classes)}"
         )
     return {"test": splits.test}, splits.source
-
-
-def best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def show(run_dir: Path, metrics: dict) -> None:

@@ -1,6 +1,6 @@
 """Bring the course images into data/ and decode them, so that training starts at once.
 
-python src/prepare.py data.source=cifar10_course.zip   # copied to data/
+python src/prepare.py source=cifar10_course.zip   # copied to data/
 python src/prepare.py                                  # the official archive, downloaded
 """
 
@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-import assemble
 import command_line
+from leanvit.data.course import course
 from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path
 
@@ -22,9 +22,9 @@ from leanvit.files import atomic_path
 @command_line.keep_error
 def main(config: DictConfig) -> None:
     """Keep an archive under data/, decode it and print what it holds."""
-    if config.data.source:
-        config.data.source = str(keep(Path(config.data.source), Path(config.data.data_dir)))
-    splits = assemble.load_splits(config)
+    data_dir = config.data.data_dir
+    source = str(keep(Path(config.source), Path(data_dir))) if config.source else None
+    splits = course(source, data_dir)
     table = Table("class", "training images", "test images", title=splits.source)
     counts = zip(
         splits.train.classes,

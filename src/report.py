@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 import command_line
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.compare import find_failed, find_runs
+from leanvit.evaluation.runs import find_failed, find_runs
 from leanvit.evaluation.table import print_table, write_comparison
 
 
@@ -26,9 +26,7 @@ def main(config: DictConfig) -> None:
     runs: list[Path] = []
     failed: list[Path] = []
     for folder in folders:
-        # a run's own eval/ holds further metrics.json
-        found = [folder] if (folder / "metrics.json").exists() else find_runs(folder)
-        runs += [run for run in found if "eval" not in run.relative_to(folder).parts]
+        runs += [folder] if (folder / "metrics.json").exists() else find_runs(folder)
         failed += find_failed(folder)
     if not runs and not failed:
         raise LeanvitError("no finished run yet: python src/train.py makes one")

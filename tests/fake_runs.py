@@ -65,6 +65,7 @@ def write_fake_run(
                     "experiment": None,
                 },
                 "overrides": overrides or {},
+                "choices_hash": f"{model}-{loss}-{sampler}-{sorted((overrides or {}).items())}",
                 "seed": seed,
                 "source": source,
                 "classes": CLASSES,

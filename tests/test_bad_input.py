@@ -58,6 +58,7 @@ def folder(tmp_path: Path, tree: Path) -> list[str]:
         (["data=shapes", "batch_size=0"], ["batch_size"]),
         (["data=shapes", "monitor=val/acuracy", *TINY_VIT, "max_epochs=1"], ["val/acuracy"]),
         (["data=shapes", "trainer.precision=b16"], ["precision", "b16"]),
+        (["data=shapes", "trainer.precision=16-mixed"], ["16-mixed", "bf16-mixed"]),
     ],
     ids=lambda value: value[-1] if isinstance(value[0], str) and "=" in value[0] else "",
 )
@@ -112,6 +113,7 @@ def test_a_second_process_waits_outside(tmp_path: Path) -> None:
     with train.only_process_in(run_dir):
         line = train.run_job(config_of(*TINY_DATA), run_dir)
     assert line is not None and "another process" in line
+    assert not (run_dir / "error.txt").exists()  # the other process is well
 
 
 def test_a_full_disk_while_saving(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pytest
 from fake_runs import SHAPES, write_failed_run, write_fake_run
 from nbclient import NotebookClient
 
@@ -19,23 +20,25 @@ def test_no_outputs_are_stored():
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
 
 
+def execute(folders: list[Path], scratch: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """All outputs of the notebook over ``folders``, the last of them the kernel's interpreter."""
+    monkeypatch.setenv("LEANVIT_RUNS", os.pathsep.join(map(str, folders)))
+    monkeypatch.setenv("IPYTHONDIR", str(scratch / "ipython"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(scratch / "jupyter"))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("import sys; print(sys.executable)"))
+    resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
 def test_it_shows_the_table_and_the_figures(tmp_path, monkeypatch):
     for seed in range(2):
         write_fake_run(tmp_path / "one" / f"a{seed}", seed=seed, loss="focal", test_wrong=[1, 5])
     write_fake_run(tmp_path / "one" / "b", val_wrong=[4], test_wrong=[2])
     write_failed_run(tmp_path / "one" / "c", "no space left")
     write_fake_run(tmp_path / "two" / "d", data="folder", source="folder birds")
-    folders = [str(tmp_path / "one"), str(tmp_path / "two")]
-    monkeypatch.setenv("LEANVIT_RUNS", os.pathsep.join(folders))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "jupyter"))
-
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell("import sys; print(sys.executable)"))
-    resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
-
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    outputs = execute([tmp_path / "one", tmp_path / "two"], tmp_path, monkeypatch)
     assert outputs[-1].text.strip() == sys.executable
     (table,) = [o.data["text/markdown"] for o in outputs if "text/markdown" in o.get("data", {})]
     assert f"{SHAPES}. n = 90 test images" in table

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from scripts import SHARED, TINY_COATNET, TINY_DATA, TINY_VIT, only_run, run, start, wait_for
+from test_notebook import execute
 
 TINY = [*TINY_DATA, *TINY_COATNET, "max_epochs=4", "batch_size=32", "trainer=cpu"]
 
@@ -114,7 +115,8 @@ def test_eval_repeats_the_result_and_takes_other_images(
     others = ["data=folder", "data.source=others", f"data.data_dir={tmp_path}"]
     done = run("eval.py", f"run={whole}", *others, "device=cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    metrics = json.loads((whole / "eval" / "folder" / "metrics.json").read_text())
+    (place,) = (whole / "eval").glob("folder-others-*")
+    metrics = json.loads((place / "metrics.json").read_text())
     assert metrics["test"]["n"] == 6
     assert "val" not in metrics
 
@@ -162,11 +164,50 @@ def test_a_grid_finishes_around_failing_jobs(grid: tuple[Path, list[str]]) -> No
     assert len(scores) == 2 and scores == sorted(scores, reverse=True)
 
 
+def test_the_notebook_reads_the_grid(
+    grid: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = execute([grid[0]], tmp_path, monkeypatch)
+    (table,) = [o.data["text/markdown"] for o in outputs if "text/markdown" in o.get("data", {})]
+    assert "focal" in table and "not divisible by heads" in table
+    assert len([o for o in outputs if "image/png" in o.get("data", {})]) == 2
+
+
 def test_report_over_the_grid(grid: tuple[Path, list[str]], tmp_path: Path) -> None:
     outputs, _ = grid
     done = run("report.py", f"run={outputs}", f"output={tmp_path}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "focal" in (tmp_path / "comparison.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "words"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_stopped_run_says_so(number: int, status: int, words: str, tmp_path: Path) -> None:
+    with start("train.py", *TINY, "max_epochs=5000", f"outputs={tmp_path}") as process:
+        wait_for(process, "epoch 1/")
+        process.send_signal(number)
+        _, err = process.communicate()
+    assert process.returncode == status
+    assert words in err and "Traceback" not in err
+    assert not list(tmp_path.rglob("metrics.json")) and not list(tmp_path.rglob("error.txt"))
+
+
+def test_two_processes_train_one_net(tmp_path: Path) -> None:
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", f"outputs={tmp_path}"]
+    net = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "batch_size=32"]
+    done = run("train.py", *net, *ddp)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((only_run(tmp_path) / "metrics.json").read_text())
+    rows = list(csv.DictReader((only_run(tmp_path) / "history.csv").open()))
+    assert float(rows[0]["images"]) == 2 * 32 * (360 // 2 // 32)
+    assert metrics["val"]["balanced_accuracy"] == pytest.approx(
+        float(rows[0]["val_balanced_accuracy"]), abs=1e-6
+    )
+    failed = run("train.py", *net, *ddp, "optimizer.lr=1e30", "optimizer=sgd", "gradient_clip=null")
+    assert failed.returncode == 1
+    assert "loss became" in failed.stderr.splitlines()[-1]
+    assert "Traceback" not in failed.stderr
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the real archive does not stand beside")

@@ -157,3 +157,12 @@ def test_files_are_loaded_by_workers(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "tree" / "b" / "1.png").write_bytes(b"no image")
     message = refused(lambda: list(from_files))
     assert "b/1.png" in message and message.startswith("cannot read image")
+
+
+def test_worker_loader_takes_no_draw_of_the_training() -> None:
+    data = ImageSet(torch.zeros(8, 3, 4, 4, dtype=torch.uint8), torch.arange(8) % 2, ("cat", "dog"))
+    device = torch.device("cpu")
+    loader = WorkerLoader(data, InOrder(8), NoAugment(), 4, device, num_workers=0)
+    before = torch.get_rng_state()
+    assert len(list(loader)) == 2
+    assert torch.equal(torch.get_rng_state(), before)

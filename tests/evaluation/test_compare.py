@@ -11,8 +11,9 @@ from fake_runs import SHAPES, write_failed_run, write_fake_run
 from rich.console import Console
 
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.compare import compare, find_failed, find_runs, read_history, read_run
+from leanvit.evaluation.compare import compare
 from leanvit.evaluation.intervals import T_QUANTILES, paired_difference, t_interval
+from leanvit.evaluation.runs import find_failed, find_runs, read_history, read_run
 from leanvit.evaluation.table import print_table, to_csv, to_markdown, write_comparison
 
 

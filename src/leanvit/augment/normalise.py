@@ -8,8 +8,9 @@ from torch import Tensor
 def channel_statistics(
     images: UInt8[Tensor, "n 3 height width"], max_images: int = 10_000
 ) -> tuple[Float32[Tensor, "3"], Float32[Tensor, "3"]]:
-    """Mean and standard deviation of each channel, in 0..1, over evenly spaced images."""
-    chosen = images[:: max(1, len(images) // max_images)]
+    """Mean and standard deviation of each channel, in 0..1, over a sample of
+    at most ``max_images`` evenly spaced images."""
+    chosen = images[:: -(-len(images) // max_images)]
     values = torch.arange(256, dtype=torch.float64) / 255
     # exact and small: a histogram of 256 values per channel instead of a float copy of the images
     histogram = torch.stack(

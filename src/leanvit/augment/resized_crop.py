@@ -4,8 +4,9 @@ Szegedy et al. (2014) through torchvision's RandomResizedCrop: an area and a rat
 box is cut and resized bilinearly to the full image.
 
 - Every image has its own box; the whole batch is resampled in one ``grid_sample``.
-- A box that would not fit is clipped to the image instead of being drawn again up to ten times;
-  with areas of at least 0.8 and ratios of 0.9 to 1.1 that is rare.
+- A box that does not fit is drawn again, up to ten times, as in torchvision: all draws are made at
+  once and the first that fits is taken. If none fits, the last is clipped to the image (torchvision
+  takes a central box of the nearest ratio).
 """
 
 import math
@@ -17,6 +18,8 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from leanvit.augment.flip import flip_some
+
+TRIES = 10
 
 
 class ResizedCrop:
@@ -50,14 +53,19 @@ class ResizedCrop:
         self, batch: int, height: int, width: int, generator: torch.Generator
     ) -> Int64[Tensor, "batch 4"]:
         """Top, left, height and width of each box, in whole pixels."""
-        draws = torch.rand(4, batch, generator=generator, device=generator.device)
+        draws = torch.rand(2, TRIES, batch, generator=generator, device=generator.device)
         area = height * width * (self.scale[0] + draws[0] * (self.scale[1] - self.scale[0]))
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         ratio = torch.exp(low + draws[1] * (high - low))
-        box_width = (area * ratio).sqrt().round().clamp(1, width)
-        box_height = (area / ratio).sqrt().round().clamp(1, height)
-        top = (draws[2] * (height - box_height + 1)).floor()
-        left = (draws[3] * (width - box_width + 1)).floor()
+        box_width, box_height = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+        fits = (box_width <= width) & (box_height <= height)
+        fits[-1] = True
+        first = fits.int().argmax(dim=0, keepdim=True)
+        box_width = box_width.gather(0, first)[0].clamp(1, width)
+        box_height = box_height.gather(0, first)[0].clamp(1, height)
+        place = torch.rand(2, batch, generator=generator, device=generator.device)
+        top = (place[0] * (height - box_height + 1)).floor()
+        left = (place[1] * (width - box_width + 1)).floor()
         return torch.stack([top, left, box_height, box_width], dim=1).long()
 
 

@@ -54,6 +54,7 @@ def images_of_classes(
     data_dir: str,
     image_size: int,
     skip_unreadable: bool = False,
+    memory_gib: float | None = None,
 ) -> ImageSet:
     """Images to evaluate a trained net on: ``test/<class>/...`` or ``<class>/...``.
 
@@ -75,7 +76,7 @@ def images_of_classes(
             )
         tree.setdefault(known[label], []).extend(names)
     cache_dir = Path(data_dir) / "cache"
-    return load_images(opened, tree, classes, image_size, cache_dir, skip_unreadable)
+    return load_images(opened, tree, classes, image_size, cache_dir, skip_unreadable, memory_gib)
 
 
 def _given(source: str | None) -> Path:

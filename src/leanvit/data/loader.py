@@ -77,7 +77,7 @@ class ResidentLoader:
         drop_last: bool = False,
     ) -> None:
         assert isinstance(data.images, Tensor)
-        self.images = augment.prepare(data.images.to(device))
+        self.images = augment.prepare(data.images).to(device)
         self.labels = data.labels.to(device)
         self.sampler, self.augment, self.batch_size = sampler, augment, batch_size
         self.device, self.seed, self.rank, self.drop_last = device, seed, rank, drop_last
@@ -124,6 +124,7 @@ class WorkerLoader:
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # else it takes a draw of the epoch's in each new process
         )
 
     def __len__(self) -> int:
@@ -171,7 +172,7 @@ def make_loader(
     images = data.images
     if isinstance(images, Tensor):
         limit = device_memory_gib(device) / 2 if memory_gib is None else memory_gib
-        size = images.nbytes / 2**30
+        size = augment.prepare(images[:1]).nbytes * len(images) / 2**30
         if size <= limit:
             return ResidentLoader(data, sampler, augment, batch_size, device, **options)
         why = f"{size:.1f} GiB of images, more than the {limit:.1f} GiB to spend on {device}"

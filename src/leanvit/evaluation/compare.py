@@ -13,9 +13,6 @@
   widened for the number of rows: one comparison in twenty shows a difference by chance.
 """
 
-import csv
-import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,14 +22,12 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from leanvit.errors import LeanvitError
 from leanvit.evaluation.intervals import Difference, paired_difference, t_interval
+from leanvit.evaluation.runs import read_predictions, read_run
 
 ALWAYS_SHOWN = ("model", "loss", "sampler")
 NO_CHOICE = {"data", "logger", "seed"}  # a table has one data set, a logger changes no result
 SORTABLE = {"accuracy", "balanced_accuracy", "precision", "recall", "f1"}  # more is better
-FIELDS = ("name", "choices", "overrides", "seed", "source", "classes", "val", "test", "cost",
-          "training")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,74 +71,6 @@ class Table:
         return ", ".join([*chosen, *(f"{name}={row.settings[name]}" for name in rest)])
 
 
-def find_runs(root: Path) -> list[Path]:
-    """Directories of finished runs at or below ``root``, sorted.
-
-    Raises:
-        LeanvitError: there is no such folder.
-    """
-    return sorted(path.parent for path in _folder(root).rglob("metrics.json"))
-
-
-def find_failed(root: Path) -> list[Path]:
-    """Directories at or below ``root`` of runs that ended with an error and never finished."""
-    failed = (path.parent for path in _folder(root).rglob("error.txt"))
-    return sorted(path for path in failed if not (path / "metrics.json").exists())
-
-
-def read_run(path: Path) -> dict[str, Any]:
-    """The content of ``metrics.json`` of a finished run.
-
-    Raises:
-        LeanvitError: not a finished run; the message says what is missing.
-    """
-    for name in ("metrics.json", "predictions.npz"):
-        if not (path / name).is_file():
-            raise LeanvitError(
-                f"{path} is not a finished run: {name} is missing "
-                "(train it to its end with the same command, or name another folder)"
-            )
-    try:
-        metrics = json.loads((path / "metrics.json").read_text())
-    except ValueError as error:
-        raise LeanvitError(f"{path}/metrics.json is damaged ({error}): train again") from error
-    missing = [field for field in FIELDS if field not in metrics]
-    if missing:
-        raise LeanvitError(f"{path}/metrics.json lacks {', '.join(missing)}: train again")
-    return metrics
-
-
-def read_predictions(path: Path) -> dict[str, ndarray]:
-    """``val_probabilities`` (n, classes), ``val_labels`` (n,) and the same for ``test``.
-
-    Raises:
-        LeanvitError: the file is missing or damaged.
-    """
-    try:
-        with (path / "predictions.npz").open("rb") as raw, np.load(raw) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise LeanvitError(f"{path}/predictions.npz cannot be read: train again") from error
-
-
-def read_history(path: Path) -> list[dict[str, str]]:
-    """The rows of ``history.csv``, one an epoch, values as text.
-
-    Raises:
-        LeanvitError: the run left no history.
-    """
-    if not (path / "history.csv").is_file():
-        raise LeanvitError(f"{path} holds no history.csv: name a run that was trained")
-    with (path / "history.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def read_error(path: Path) -> str:
-    """The one line that says why a run failed."""
-    lines = (path / "error.txt").read_text().splitlines() if (path / "error.txt").exists() else []
-    return lines[0] if lines else "stopped without a message"
-
-
 def compare(runs: Sequence[Path], num_resamples: int = 10_000, seed: int = 0) -> list[Table]:
     """One table for each data set among finished runs, sorted by data set.
 
@@ -160,7 +87,7 @@ def compare(runs: Sequence[Path], num_resamples: int = 10_000, seed: int = 0) ->
     for path in sorted(runs, key=_finished_at):  # of two runs with the same seed the newer stays
         run = read_run(path)
         key = (str(run["choices"].get("data")), str(run["source"]))
-        row = tables.setdefault(key, {}).setdefault(json.dumps(_settings(run), sort_keys=True), {})
+        row = tables.setdefault(key, {}).setdefault(run["choices_hash"], {})
         num_repeats[key] = num_repeats.get(key, 0) + (run["seed"] in row)
         row[run["seed"]] = (path, run)
     return [
@@ -271,9 +198,3 @@ def _mean(values: Sequence[float | int | None]) -> float | None:
 def _finished_at(path: Path) -> float:
     metrics = path / "metrics.json"
     return metrics.stat().st_mtime if metrics.exists() else 0.0
-
-
-def _folder(root: Path) -> Path:
-    if not root.is_dir():
-        raise LeanvitError(f"no folder {root}: give the folder that holds the runs")
-    return root

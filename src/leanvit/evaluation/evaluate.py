@@ -6,29 +6,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
-from torch import Tensor, nn
 
 from leanvit.data.images import ImageSet
 from leanvit.evaluation.cost import cost
 from leanvit.evaluation.figures import confusion_matrix, recall_by_class
 from leanvit.evaluation.metrics import classification_metrics
-from leanvit.evaluation.predict import predict
+from leanvit.evaluation.predict import Trained, predict
 from leanvit.files import atomic_path, write_json
 
 
 def evaluate(
     folder: Path,
-    net: nn.Module,
-    mean: Float32[Tensor, "3"],
-    std: Float32[Tensor, "3"],
+    trained: Trained,
     sets: dict[str, ImageSet],
     train_counts: list[int],
     source: str,
-    image_size: int,
     device: torch.device,
-    bfloat16: bool,
     about: dict[str, Any],
+    memory_gib: float | None = None,
 ) -> dict[str, Any]:
     """Predict each of ``sets`` (by name: "val", "test") and write the results into ``folder``.
 
@@ -36,23 +31,22 @@ def evaluate(
     is finished. The test set is read here and nowhere else.
 
     Args:
-        mean, std: the normalisation the net was trained with.
         train_counts: training images per class, for the figure of recall by frequency.
         source: where the images come from, said in every figure.
-        bfloat16: predict in the precision of the training.
         about: what else metrics.json tells of the run.
+        memory_gib: see :func:`leanvit.data.loader.make_loader`.
 
     Returns:
         what metrics.json holds.
     """
-    classes = next(iter(sets.values())).classes
+    classes = trained.classes
     metrics: dict[str, Any] = {**about, "source": source, "classes": list(classes)}
     metrics["train_counts"] = train_counts
     # counted first: predicting moves the net to the device
-    metrics["cost"] = asdict(cost(net, image_size))
+    metrics["cost"] = asdict(cost(trained.net, trained.image_size))
     arrays: dict[str, np.ndarray] = {}
     for name, data in sets.items():
-        probabilities = predict(net, mean, std, data, device, bfloat16).numpy()
+        probabilities = predict(trained, data, device, memory_gib=memory_gib).numpy()
         arrays[f"{name}_probabilities"] = probabilities
         arrays[f"{name}_labels"] = data.labels.numpy()
         metrics[name] = classification_metrics(probabilities, data.labels, classes)

@@ -1,6 +1,6 @@
 """Probabilities of a trained net."""
 
-import contextlib
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float32
@@ -13,28 +13,44 @@ from leanvit.data.loader import InOrder, make_loader
 from leanvit.models.attention import fastest_attention
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A trained net with what it needs to classify images.
+
+    Attributes:
+        mean, std: the normalisation it was trained with, per channel, in 0..1.
+        image_size: in pixels.
+        bfloat16: compute in bfloat16 autocast, as the training did.
+    """
+
+    net: nn.Module
+    mean: Float32[Tensor, "3"]
+    std: Float32[Tensor, "3"]
+    classes: tuple[str, ...]
+    image_size: int
+    bfloat16: bool
+
+
 @torch.inference_mode()
 def predict(
-    net: nn.Module,
-    mean: Float32[Tensor, "3"],
-    std: Float32[Tensor, "3"],
+    trained: Trained,
     data: ImageSet,
     device: torch.device,
-    bfloat16: bool = False,
     batch_size: int = 500,
+    memory_gib: float | None = None,
 ) -> Float32[Tensor, "n classes"]:
     """Softmax probabilities of every image, in order, on the CPU.
 
     Args:
-        mean, std: the normalisation the net was trained with.
-        bfloat16: compute in bfloat16 autocast, as the training did.
+        memory_gib: see :func:`leanvit.data.loader.make_loader`.
     """
-    net = net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    mean, std = mean.to(device), std.to(device)
-    loader = make_loader(data, InOrder(len(data)), NoAugment(), batch_size, device)
-    autocast = torch.autocast(device.type, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
+    net = trained.net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.eval()
+    mean, std = trained.mean.to(device), trained.std.to(device)
+    loader = make_loader(data, InOrder(len(data)), NoAugment(), batch_size, device, memory_gib)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=trained.bfloat16)
     probabilities = []
-    with autocast, fastest_attention(device, bfloat16):
+    with autocast, fastest_attention(device, trained.bfloat16):
         for images, _ in loader:
             logits = net(normalise(images, mean, std)).float()
             probabilities.append(logits.softmax(1).cpu())

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from leanvit.evaluation.compare import Row, Table, compare, read_error
+from leanvit.evaluation.compare import Row, Table, compare
+from leanvit.evaluation.runs import read_error
 from leanvit.files import atomic_path
 
 NO_DIFFERENCE = "no difference shown"

@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from torch import Tensor
 
 from leanvit.files import atomic_path
@@ -22,8 +22,8 @@ class History(L.Callback):
 
     A resumed run therefore continues the table of the epochs it kept, and the training time is the
     sum over all its lives (Lightning's CSVLogger begins anew). Columns: epoch, lr, train_loss,
-    val_loss, val_accuracy, val_balanced_accuracy, seconds (of the training steps, without
-    validation).
+    val_loss, val_accuracy, val_balanced_accuracy, images (trained on, all ranks), seconds (of the
+    training steps, without validation).
     """
 
     def __init__(self, path: Path, say: bool) -> None:
@@ -38,6 +38,17 @@ class History(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.start, self.validation_seconds = time.perf_counter(), 0.0
+        self.num_images = 0
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+    ) -> None:
+        self.num_images += len(batch[1])
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.validation_start = time.perf_counter()
@@ -55,6 +66,7 @@ class History(L.Callback):
         }
         for name, value in sorted(trainer.callback_metrics.items()):
             row[name.replace("/", "_")] = float(value)
+        row["images"] = self.num_images * trainer.world_size
         row["seconds"] = seconds
         self.rows.append(row)
         if trainer.is_global_zero:
@@ -109,5 +121,19 @@ class AtomicCheckpoints(TorchCheckpointIO):
         # through memory: torch.save to a full disk fails without saying why
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        with atomic_path(Path(path)) as part:
-            part.write_bytes(buffer.getbuffer())
+        with atomic_path(Path(path)) as part, buffer.getbuffer() as view:
+            part.write_bytes(view)
+
+
+class CheckpointHere(ModelCheckpoint):
+    """A ModelCheckpoint that knows its best score also after the run directory has moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved = {name: here(state_dict[name]) for name in paths}
+        scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        state = {**state_dict, **moved, "best_k_models": scores, "dirpath": self.dirpath}
+        super().load_state_dict(state)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from leanvit.augment.normalise import normalise
 from leanvit.errors import LeanvitError
@@ -62,8 +62,7 @@ class Classifier(L.LightningModule):
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.seed, self.gradient_clip, self.compile_net = seed, gradient_clip, compile_net
-        self.accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.balanced_accuracy = MulticlassAccuracy(num_classes, average="macro")
+        self.confusion = MulticlassConfusionMatrix(num_classes)
 
     def forward(
         self, images: UInt8[Tensor, "batch 3 height width"]
@@ -113,12 +112,17 @@ class Classifier(L.LightningModule):
     ) -> None:
         images, labels = batch
         logits = self(images).float()
-        self.accuracy(logits, labels)
-        self.balanced_accuracy(logits, labels)
+        self.confusion.update(logits, labels)
         loss = self.loss(logits, labels)
         self.log("val/loss", loss, batch_size=len(labels), sync_dist=True)
-        self.log("val/accuracy", self.accuracy, prog_bar=True)
-        self.log("val/balanced_accuracy", self.balanced_accuracy, prog_bar=True)
+
+    def on_validation_epoch_end(self) -> None:
+        counts = self.confusion.compute().double()
+        self.confusion.reset()
+        images = counts.sum(1)
+        recall = counts.diag()[images > 0] / images[images > 0]  # a class without images has none
+        self.log("val/accuracy", (counts.trace() / counts.sum()).float(), prog_bar=True)
+        self.log("val/balanced_accuracy", recall.mean().float(), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(parameter_groups(self.net, self.weight_decay))

@@ -54,7 +54,7 @@ class ImageDataModule(L.LightningDataModule):
         self.seed, self.memory_gib, self.num_workers = seed, memory_gib, num_workers
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation per channel of the training images, in 0..1."""
+        """Mean and standard deviation per channel of a sample of the training images, in 0..1."""
         images = self.train.images
         if not isinstance(images, Tensor):
             chosen = range(0, len(images), max(1, len(images) // 1000))

@@ -3,6 +3,9 @@
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,41 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from leanvit.errors import LeanvitError
 from leanvit.models.attention import fastest_attention
-from leanvit.training.callbacks import AtomicCheckpoints, AveragedWeights, History
+from leanvit.training.callbacks import (
+    AtomicCheckpoints,
+    AveragedWeights,
+    CheckpointHere,
+    History,
+)
 from leanvit.training.classifier import Classifier
 from leanvit.training.data_module import ImageDataModule
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a training went.
+
+    Attributes:
+        history: one row per epoch, see :class:`History`.
+        best_epoch: of ``best.ckpt``, counted from 0.
+    """
+
+    history: list[dict[str, float]]
+    best_epoch: int
+    device: torch.device
+    precision: str
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images over training time, all ranks together."""
+        total = sum(row["images"] for row in self.history)
+        return total / sum(row["seconds"] for row in self.history)
 
 
 def fit(
@@ -30,7 +62,7 @@ def fit(
     strategy: str = "auto",
     precision: str = "auto",
     logger: Logger | None = None,
-) -> L.Trainer:
+) -> Training:
     """Fit ``classifier`` to ``data``.
 
     Leaves ``history.csv`` and ``checkpoints/{best,last}.ckpt`` in ``run_dir``. Where ``last.ckpt``
@@ -38,74 +70,108 @@ def fit(
     that was never stopped, bit for bit.
 
     Args:
-        monitor: the validation figure whose maximum picks ``best.ckpt``.
+        monitor: the validation figure that picks ``best.ckpt``: the largest, or the smallest loss.
         ema_decay: of the averaged weights that are validated and kept; 0 for none.
         precision: a Lightning precision, or "auto": bfloat16 where the device computes in it.
 
     Raises:
         LeanvitError: no such device; ``last.ckpt`` is damaged or of another model; the loss became
             NaN.
+        KeyboardInterrupt, SystemExit: stopped by Ctrl-C, or by SIGTERM (status 143).
     """
+    if precision == "16-mixed":  # its gradients would be clipped while they are still scaled
+        raise LeanvitError("trainer.precision=16-mixed: choose bf16-mixed or 32-true")
     silence_lightning()
-    checkpoints = run_dir / "checkpoints"
-    best = ModelCheckpoint(
-        checkpoints,
-        filename="best",
-        monitor=monitor,
-        mode="max",
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    # after "best", so that it knows of it
-    last = ModelCheckpoint(
-        checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    interactive = sys.stderr.isatty()
-    callbacks: list[L.Callback] = [History(run_dir / "history.csv", say=not interactive)]
+    device = find_device(accelerator)
+    history = History(run_dir / "history.csv", say=not sys.stderr.isatty())
+    best, last = checkpoints(run_dir / "checkpoints", monitor)
+    callbacks: list[L.Callback] = [history, best, last]
     if ema_decay:
         callbacks.append(AveragedWeights(ema_decay))
-    if interactive:
+    if sys.stderr.isatty():
         callbacks.append(RichProgressBar())
     try:
         trainer = L.Trainer(
             accelerator=accelerator,
             devices=devices,
             strategy=strategy,
-            precision=choose_precision(accelerator) if precision == "auto" else precision,  # type: ignore[arg-type]
+            precision=choose_precision(device) if precision == "auto" else precision,  # type: ignore[arg-type]
             max_epochs=max_epochs,
             logger=logger or False,
-            callbacks=[*callbacks, best, last],
+            callbacks=callbacks,
             plugins=[AtomicCheckpoints()],
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # the samplers know their rank
-            enable_progress_bar=interactive,
+            enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=False,
-            deterministic="warn" if accelerator == "cpu" else None,
+            deterministic="warn" if device.type == "cpu" else None,
             log_every_n_steps=50,
         )
     except (RuntimeError, ValueError) as error:  # Lightning's MisconfigurationException among them
         raise LeanvitError(f"trainer: {' '.join(str(error).split())}") from error
-    resume = checkpoints / "last.ckpt"
+    resume = run_dir / "checkpoints" / "last.ckpt"
     if resume.exists():
-        check_checkpoint(resume, classifier)
+        check_match(resume, read_checkpoint(resume)["state_dict"], classifier.state_dict())
         print(f"going on from {resume}", file=sys.stderr)
-    with fastest_attention(trainer.strategy.root_device, "bf16" in str(trainer.precision)):
-        trainer.fit(
-            classifier,
-            data,
-            ckpt_path=str(resume) if resume.exists() else None,
-            weights_only=False,
-        )
-    return trainer
+    path = str(resume) if resume.exists() else None
+    with fastest_attention(device, "bf16" in str(trainer.precision)), _stops_are_told(trainer):
+        trainer.fit(classifier, data, ckpt_path=path, weights_only=False)
+    best_epoch = int(read_checkpoint(run_dir / "checkpoints" / "best.ckpt")["epoch"])
+    precision = str(trainer.precision)
+    return Training(history.rows, best_epoch, trainer.strategy.root_device, precision)
 
 
-def choose_precision(accelerator: str) -> Any:
-    """bfloat16 autocast where the device has the instructions, float32 elsewhere."""
+def checkpoints(folder: Path, monitor: str) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    """What keeps ``best.ckpt`` and then ``last.ckpt``, which so knows of the best."""
+    best = CheckpointHere(
+        folder,
+        filename="best",
+        monitor=monitor,
+        mode="min" if monitor.endswith("loss") else "max",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    last = CheckpointHere(
+        folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    return best, last
+
+
+@contextmanager
+def _stops_are_told(trainer: L.Trainer) -> Iterator[None]:
+    """Lightning ends the process itself, with status 1 for Ctrl-C and 0 for SIGTERM."""
+    try:
+        yield
+    except SIGTERMException:
+        raise SystemExit(143) from None
+    except SystemExit as stop:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from stop
+        raise
+
+
+def find_device(accelerator: str) -> torch.device:
+    """The kind of device an accelerator name stands for on this machine.
+
+    Raises:
+        LeanvitError: it has no GPU.
+    """
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise LeanvitError("trainer=gpu: this machine has no usable GPU; choose trainer=cpu")
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def choose_precision(device: torch.device) -> str:
+    """bfloat16 autocast where the device has the instructions, float32 elsewhere."""
+    if device.type == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    if accelerator == "mps" or (accelerator != "cpu" and torch.backends.mps.is_available()):
-        return "32-true"
-    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+    return "32-true"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -117,6 +183,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise LeanvitError(f"no checkpoint {path}: train the run to its end first")
     try:
+        # our own files: they hold the state of optimizers and callbacks, not weights alone
         return torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise LeanvitError(
@@ -124,18 +191,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def check_checkpoint(path: Path, classifier: torch.nn.Module) -> None:
-    """See that a checkpoint is of this model.
+def check_match(path: Path, found: Weights, wanted: Weights) -> None:
+    """See that the weights found in a checkpoint are those of a model.
 
     Raises:
-        LeanvitError: it is damaged, or of another model; the first keys that differ are named.
+        LeanvitError: they are another model's; the first key that differs is named.
     """
-    mismatch = first_mismatch(read_checkpoint(path)["state_dict"], classifier.state_dict())
+    mismatch = first_mismatch(found, wanted)
     if mismatch:
         raise LeanvitError(f"{path} is a checkpoint of another model ({mismatch})")
 
 
-def first_mismatch(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> str:
+def first_mismatch(found: Weights, wanted: Weights) -> str:
     """What first differs between two state dicts, in words; "" if nothing does."""
     for name in [*wanted, *found]:
         if name not in found:

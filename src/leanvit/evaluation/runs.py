@@ -1,0 +1,103 @@
+"""Read what finished and failed runs left."""
+
+import csv
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from leanvit.errors import LeanvitError
+
+# what a metrics.json must tell to be compared
+FIELDS = (
+    "name",
+    "choices",
+    "overrides",
+    "choices_hash",
+    "seed",
+    "source",
+    "classes",
+    "val",
+    "test",
+    "cost",
+    "training",
+)
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Directories of finished runs at or below ``root``, sorted.
+
+    Raises:
+        LeanvitError: there is no such folder.
+    """
+    found = _folder(root).rglob("metrics.json")
+    # a run's own eval/ holds metrics.json of other images
+    return sorted(path.parent for path in found if "eval" not in path.relative_to(root).parts)
+
+
+def find_failed(root: Path) -> list[Path]:
+    """Directories at or below ``root`` of runs that ended with an error and never finished."""
+    failed = (path.parent for path in _folder(root).rglob("error.txt"))
+    return sorted(path for path in failed if not (path / "metrics.json").exists())
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The content of ``metrics.json`` of a finished run.
+
+    Raises:
+        LeanvitError: not a finished run; the message says what is missing.
+    """
+    for name in ("metrics.json", "predictions.npz"):
+        if not (path / name).is_file():
+            raise LeanvitError(
+                f"{path} is not a finished run: {name} is missing "
+                "(train it to its end with the same command, or name another folder)"
+            )
+    try:
+        metrics = json.loads((path / "metrics.json").read_text())
+    except ValueError as error:
+        raise LeanvitError(f"{path}/metrics.json is damaged ({error}): train again") from error
+    missing = [field for field in FIELDS if field not in metrics]
+    if missing:
+        raise LeanvitError(f"{path}/metrics.json lacks {', '.join(missing)}: train again")
+    return metrics
+
+
+def read_predictions(path: Path) -> dict[str, ndarray]:
+    """``val_probabilities`` (n, classes), ``val_labels`` (n,) and the same for ``test``.
+
+    Raises:
+        LeanvitError: the file is missing or damaged.
+    """
+    try:
+        with (path / "predictions.npz").open("rb") as raw, np.load(raw) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise LeanvitError(f"{path}/predictions.npz cannot be read: train again") from error
+
+
+def read_history(path: Path) -> list[dict[str, str]]:
+    """The rows of ``history.csv``, one an epoch, values as text.
+
+    Raises:
+        LeanvitError: the run left no history.
+    """
+    if not (path / "history.csv").is_file():
+        raise LeanvitError(f"{path} holds no history.csv: name a run that was trained")
+    with (path / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_error(path: Path) -> str:
+    """The one line that says why a run failed."""
+    lines = (path / "error.txt").read_text().splitlines() if (path / "error.txt").exists() else []
+    return lines[0] if lines else "stopped without a message"
+
+
+def _folder(root: Path) -> Path:
+    if not root.is_dir():
+        raise LeanvitError(f"no folder {root}: give the folder that holds the runs")
+    return root

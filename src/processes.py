@@ -1,0 +1,109 @@
+"""Jobs in processes of their own: what one held is freed, and if it dies, it dies alone."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+import command_line
+
+BUSY = 75  # EX_TEMPFAIL: another process holds the run directory
+
+
+def is_rank() -> bool:
+    """Whether this is one of the processes of a distributed training."""
+    return "LOCAL_RANK" in os.environ
+
+
+def is_first_rank() -> bool:
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+
+def run_in_child(job: Callable[[], str | None]) -> int:
+    """Run ``job``, which returns an error or None, in a forked process; its exit status."""
+
+    def work() -> None:
+        die_with_parent()
+        error = job()
+        busy = error is not None and error.startswith("another process")
+        sys.exit(BUSY if busy else 1 if error else 0)
+
+    # forked: imports are done, and nothing was computed here that a child must not inherit
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    try:
+        child.join()
+    except BaseException:
+        child.terminate()
+        child.join()
+        raise
+    return child.exitcode or 0
+
+
+def run_ranks(script: str, overrides: list[str], trainer: DictConfig, run_dir: Path) -> int:
+    """Run ``script`` once per device; the first exit status that is not 0, or 0.
+
+    Lightning's own launcher would start the ranks by Hydra's files, which no run has here.
+    """
+    num_ranks = trainer.devices
+    if not isinstance(num_ranks, int) or num_ranks < 1:
+        num_ranks = max(1, torch.cuda.device_count())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_ranks)),
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "HYDRA_FULL_ERROR": "1" if command_line.traceback_wanted() else "0",
+    }
+    command = [sys.executable, os.path.abspath(script), *overrides]  # noqa: PTH100
+    command += [f"trainer.devices={num_ranks}", f"hydra.run.dir='{run_dir}'"]
+    ranks = [
+        subprocess.Popen(
+            command,
+            env={**environment, "LOCAL_RANK": str(rank)},
+            preexec_fn=die_with_parent,
+        )
+        for rank in range(num_ranks)
+    ]
+    try:
+        return _wait(ranks)
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+
+
+def _wait(ranks: list[subprocess.Popen]) -> int:
+    """Until all are done or one fails: the others would wait for it for ever."""
+    running = {rank.pid: rank for rank in ranks}
+    while running:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        status = running.pop(ended.si_pid).wait()
+        if status:
+            return status
+    return 0
+
+
+def die_with_parent() -> None:
+    """Ask Linux to end this process when its parent is killed, so that no job trains on unseen."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def describe(status: int) -> str:
+    """An exit status in words."""
+    if status == -signal.SIGKILL:
+        return "killed by SIGKILL: most often the memory was not enough, lower batch_size"
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
