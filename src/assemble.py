@@ -26,6 +26,8 @@ from leanvit.training.classifier import Classifier
 from leanvit.training.data_module import ImageDataModule
 from leanvit.training.fit import check_match, find_device, read_checkpoint
 
+MONITORS = ("val/balanced_accuracy", "val/accuracy", "val/loss")
+
 
 def check_choices(config: DictConfig) -> None:
     """Refuse what cannot work before any data is read.
@@ -39,8 +41,11 @@ def check_choices(config: DictConfig) -> None:
             f"{loss.__name__} has no meaning for the soft targets of {mix.__name__}: choose "
             "mix=none or another loss"
         )
-    if config.max_epochs < 1 or config.batch_size < 1:
-        raise LeanvitError("max_epochs and batch_size must be at least 1")
+    for key, least in (("max_epochs", 1), ("batch_size", 1), ("seed", 0), ("num_workers", 0)):
+        if type(config[key]) is not int or config[key] < least:
+            raise LeanvitError(f"{key}={config[key]} must be a whole number, at least {least}")
+    if config.monitor not in MONITORS:
+        raise LeanvitError(f"monitor={config.monitor}: choose from {', '.join(MONITORS)}")
     find_device(config.trainer.accelerator)
     with torch.device("meta"):
         build_net(config, num_classes=config.model.num_classes or 10)

@@ -144,6 +144,8 @@ def explain(error: BaseException) -> str:
     if _is_out_of_memory(cause):
         return "out of memory: lower batch_size, or choose a smaller model"
     text = " ".join(str(cause).split())
+    if text.startswith("Ambiguous value for argument"):
+        return f"{text.split(chr(39))[1]} gives several values: for a grid of them add -m"
     if isinstance(cause, HydraException):
         return text
     return f"{type(cause).__name__}: {text} (HYDRA_FULL_ERROR=1 shows where)"

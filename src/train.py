@@ -9,6 +9,7 @@ The same command goes on where a killed one stopped, and skips what is finished.
 import contextlib
 import fcntl
 import hashlib
+import shutil
 import sys
 import traceback
 from collections.abc import Iterator
@@ -196,6 +197,8 @@ def program() -> None:
     if processes.is_rank():
         sys.exit(1 if failed else 0)  # the process that started the ranks speaks for them
     if len(JOBS) == 1 and JOBS[0].error:
+        if not (failed[0] / "config.yaml").exists():  # a slip of the pen, before anything began
+            shutil.rmtree(failed[0], ignore_errors=True)
         raise LeanvitError(JOBS[0].error)
     if len(JOBS) == 1:
         print_table(compare(finished))

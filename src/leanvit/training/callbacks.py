@@ -21,7 +21,7 @@ class History(L.Callback):
     """One row per epoch in ``history.csv``; the rows travel in the checkpoint.
 
     A resumed run therefore continues the table of the epochs it kept, and the training time is the
-    sum over all its lives (Lightning's CSVLogger begins anew). Columns: epoch, lr, train_loss,
+    sum over all its lives (Lightning's CSVLogger begins anew). Columns: epoch (from 1), lr, train_loss,
     val_loss, val_accuracy, val_balanced_accuracy, images (trained on, all ranks), seconds (of the
     training steps, without validation).
     """
@@ -61,7 +61,7 @@ class History(L.Callback):
             torch.cuda.synchronize()
         seconds = time.perf_counter() - self.start - self.validation_seconds
         row: dict[str, float] = {
-            "epoch": trainer.current_epoch,
+            "epoch": trainer.current_epoch + 1,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
         }
         for name, value in sorted(trainer.callback_metrics.items()):
@@ -77,7 +77,7 @@ class History(L.Callback):
 
 def _sentence(row: dict[str, float], num_epochs: int | None) -> str:
     return (
-        f"epoch {int(row['epoch']) + 1}/{num_epochs}: train loss {row['train_loss']:.3f}, "
+        f"epoch {int(row['epoch'])}/{num_epochs}: train loss {row['train_loss']:.3f}, "
         f"val accuracy {row.get('val_accuracy', float('nan')):.4f}, "
         f"balanced {row.get('val_balanced_accuracy', float('nan')):.4f}, {row['seconds']:.1f} s"
     )

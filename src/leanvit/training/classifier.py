@@ -136,6 +136,6 @@ class Classifier(L.LightningModule):
     def _refuse_nan(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             raise LeanvitError(
-                f"the training loss became {float(loss)} in epoch {self.current_epoch}: lower "
+                f"the training loss became {float(loss)} in epoch {self.current_epoch + 1}: lower "
                 "optimizer.lr, or train in float32 with trainer.precision=32-true"
             )

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from leanvit.errors import LeanvitError
+from leanvit.memory import keep_freed_memory
 from leanvit.models.attention import fastest_attention
 from leanvit.training.callbacks import (
     AtomicCheckpoints,
@@ -35,7 +36,7 @@ class Training:
 
     Attributes:
         history: one row per epoch, see :class:`History`.
-        best_epoch: of ``best.ckpt``, counted from 0.
+        best_epoch: of ``best.ckpt``, counted from 1.
     """
 
     history: list[dict[str, float]]
@@ -83,6 +84,8 @@ def fit(
         raise LeanvitError("trainer.precision=16-mixed: choose bf16-mixed or 32-true")
     silence_lightning()
     device = find_device(accelerator)
+    if device.type == "cpu":
+        keep_freed_memory()
     history = History(run_dir / "history.csv", say=not sys.stderr.isatty())
     best, last = checkpoints(run_dir / "checkpoints", monitor)
     callbacks: list[L.Callback] = [history, best, last]
@@ -116,7 +119,7 @@ def fit(
     path = str(resume) if resume.exists() else None
     with fastest_attention(device, "bf16" in str(trainer.precision)), _stops_are_told(trainer):
         trainer.fit(classifier, data, ckpt_path=path, weights_only=False)
-    best_epoch = int(read_checkpoint(run_dir / "checkpoints" / "best.ckpt")["epoch"])
+    best_epoch = int(read_checkpoint(run_dir / "checkpoints" / "best.ckpt")["epoch"]) + 1
     precision = str(trainer.precision)
     return Training(history.rows, best_epoch, trainer.strategy.root_device, precision)
 
