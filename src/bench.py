@@ -45,16 +45,13 @@ def main() -> None:
         for _ in track(range(ROUNDS), "measuring", disable=not sys.stderr.isatty()):
             rates["usual"].append(rate(usual, epochs=1))
             rates["resident"].append(rate(resident, epochs=20))
-    print(
-        "8,000 JPEG images of 32x32 drawn by leanvit; padded crop, flip, normalised float32 batches"
-    )
+    print("8,000 drawn JPEG images of 32x32 to augmented (crop, flip), normalised float32 batches")
     medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, label in (("usual", "ImageFolder, 2 workers"), ("resident", f"leanvit on {device}")):
         low, high = min(rates[name]), max(rates[name])
         print(f"{label:24s}{medians[name]:>10,.0f} images/s  ({low:,.0f} to {high:,.0f})")
-    print(
-        f"ratio of the medians: {medians['resident'] / medians['usual']:.0f} (the data path alone)"
-    )
+    ratio = medians["resident"] / medians["usual"]
+    print(f"ratio of the medians: {ratio:.0f} (of the data path alone, not of a training)")
 
 
 def write_images(folder: Path) -> None:

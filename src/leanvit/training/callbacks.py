@@ -21,9 +21,9 @@ class History(L.Callback):
     """One row per epoch in ``history.csv``; the rows travel in the checkpoint.
 
     A resumed run therefore continues the table of the epochs it kept, and the training time is the
-    sum over all its lives (Lightning's CSVLogger begins anew). Columns: epoch (from 1), lr, train_loss,
-    val_loss, val_accuracy, val_balanced_accuracy, images (trained on, all ranks), seconds (of the
-    training steps, without validation).
+    sum over all its lives (Lightning's CSVLogger begins anew). Columns: epoch (from 1), lr,
+    train_loss, val_loss, val_accuracy, val_balanced_accuracy, images (trained on, all ranks),
+    seconds (of the training steps, without validation).
     """
 
     def __init__(self, path: Path, say: bool) -> None:
