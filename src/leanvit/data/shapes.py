@@ -31,6 +31,7 @@ from numpy import ndarray
 from numpy.random import Generator
 
 from leanvit.data.images import ImageSet, Splits
+from leanvit.data.split import largest_remainder
 from leanvit.errors import LeanvitError
 
 MIN_IMAGE_SIZE = 16  # there the smallest figures have a radius of 4 pixels
@@ -190,15 +191,6 @@ def _image_set(counts: Int64[ndarray, " classes"], image_size: int, rng: Generat
     return ImageSet(torch.from_numpy(images[order]), torch.from_numpy(labels[order]), tuple(SHAPES))
 
 
-def _imbalanced_counts(num_train: int) -> Int64[ndarray, " classes"]:
-    """TRAIN_PROPORTIONS scaled to a sum of `num_train`, by largest remainder."""
-    proportions = np.array(TRAIN_PROPORTIONS, dtype=np.int64)
-    counts, remainders = np.divmod(proportions * num_train, proportions.sum())
-    short = num_train - counts.sum()
-    counts[np.argsort(-remainders, kind="stable")[:short]] += 1
-    return counts
-
-
 def shapes(
     seed: int = 0, image_size: int = 32, num_train: int = 8000, num_test: int = 2000
 ) -> Splits:
@@ -223,7 +215,7 @@ def shapes(
             f"data shapes: num_test is {num_test}, which {len(SHAPES)} classes cannot share "
             f"equally; give a positive multiple of {len(SHAPES)}"
         )
-    train_counts = _imbalanced_counts(max(num_train, 0))
+    train_counts = largest_remainder(np.array(TRAIN_PROPORTIONS), max(num_train, 0))
     if train_counts.min() < 1:
         raise LeanvitError(
             f"data shapes: num_train is {num_train}, which leaves a class without images; "
