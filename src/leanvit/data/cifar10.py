@@ -40,7 +40,7 @@ def cifar10(source: str | None = None, data_dir: str = "data", image_size: int =
     root = Path(source or data_dir)
     train = official(root, train=True, image_size=image_size)
     test = official(root, train=False, image_size=image_size)
-    return Splits(train, test, source=f"CIFAR-10, official archive in {root}")
+    return Splits(train, test, source="CIFAR-10, official archive")
 
 
 def official(root: Path, train: bool, image_size: int = 32) -> ImageSet:

@@ -52,7 +52,7 @@ def course(
         for label, names in tree.items():
             named.setdefault(classes[label], []).extend(names)
         parts.append(load_images(opened, named, CLASSES, image_size, cache_dir, skip_unreadable))
-    return Splits(parts[0], parts[1], source=f"imbalanced CIFAR-10 (course folders) from {place}")
+    return Splits(parts[0], parts[1], source="imbalanced CIFAR-10, course folders")
 
 
 def _left_in(data_dir: Path) -> Path | None:
@@ -118,5 +118,5 @@ def _from_official(data_dir: Path, image_size: int) -> Splits:
     parts: list[ImageSet] = [
         whole.subset((marks == ord(mark)).nonzero()[:, 0]) for mark in ("1", "2")
     ]
-    source = f"imbalanced CIFAR-10 (course split) cut from the official archive in {data_dir}"
+    source = "imbalanced CIFAR-10, course split of the official archive"
     return Splits(parts[0], parts[1], source=source)
