@@ -121,8 +121,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
         # through memory: torch.save to a full disk fails without saying why
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        with atomic_path(Path(path)) as part, buffer.getbuffer() as view:
-            part.write_bytes(view)
+        with atomic_path(Path(path)) as part:
+            part.write_bytes(buffer.getvalue())
 
 
 class CheckpointHere(ModelCheckpoint):
