@@ -3,12 +3,18 @@
 import csv
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from torch import nn
 
 from leanvit.errors import LeanvitError
-from leanvit.training.callbacks import AtomicCheckpoints, AveragedWeights, write_rows
+from leanvit.training.callbacks import (
+    AtomicCheckpoints,
+    AveragedWeights,
+    CheckpointHere,
+    write_rows,
+)
 from leanvit.training.fit import check_match, first_mismatch, read_checkpoint
 
 
@@ -61,3 +67,18 @@ def test_the_first_difference_is_named() -> None:
     assert first_mismatch(a, a) == ""
     assert first_mismatch(a, b) == "it lacks y"
     assert first_mismatch(b, a) == "it has y, which this model lacks"
+
+
+def test_the_best_score_is_known_after_the_run_has_moved(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    old = CheckpointHere(before, filename="best", monitor="val/accuracy", mode="max")
+    path = str(before / "best.ckpt")
+    old.best_model_score, old.best_model_path = torch.tensor(0.8), path
+    old.best_k_models, old.kth_best_model_path = {path: torch.tensor(0.8)}, path
+    new = CheckpointHere(after, filename="best", monitor="val/accuracy", mode="max")
+    new.load_state_dict(old.state_dict())
+    assert new.best_model_score == torch.tensor(0.8)
+    assert new.best_model_path == str(after / "best.ckpt")
+    trainer = L.Trainer(accelerator="cpu", logger=False)
+    assert not new.check_monitor_top_k(trainer, torch.tensor(0.7))
+    assert new.check_monitor_top_k(trainer, torch.tensor(0.9))
