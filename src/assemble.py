@@ -98,7 +98,7 @@ def build_classifier(config: DictConfig, data: ImageDataModule) -> Classifier:
         instantiate(config.scheduler),
         mean,
         std,
-        num_classes=len(classes),
+        classes=classes,
         seed=config.seed,
         weight_decay=weight_decay,
         gradient_clip=config.gradient_clip,
@@ -170,8 +170,14 @@ def load_run(run_dir: Path, precision: str, checkpoint: str = "best") -> Trained
     config = load_config(run_dir)
     named = checkpoint in ("best", "last")
     path = run_dir / "checkpoints" / f"{checkpoint}.ckpt" if named else Path(checkpoint)
-    saved = read_checkpoint(path)["state_dict"]
-    classes = tuple(config.classes)
+    contents = read_checkpoint(path)
+    saved, classes = contents["state_dict"], tuple(config.classes)
+    found = tuple(contents.get("classes", ()))
+    if found != classes:
+        raise LeanvitError(
+            f"{path} is a checkpoint of another model: it was trained for the classes "
+            f"{', '.join(found)}, not for {', '.join(classes)}"
+        )
     net = build_net(config, len(classes))
     weights = {k.removeprefix("net."): v for k, v in saved.items() if k.startswith("net.")}
     check_match(path, weights, net.state_dict())

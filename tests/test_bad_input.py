@@ -105,7 +105,7 @@ def test_checkpoints_that_are_damaged_or_of_another_model(tmp_path: Path) -> Non
     line = refusal(tmp_path, *small)
     assert "another model" in line and "last.ckpt" in line
     last.write_bytes(last.read_bytes()[:-200])
-    assert "is damaged: delete it" in refusal(tmp_path, *small)
+    assert "last.ckpt is damaged" in refusal(tmp_path, *small)
 
 
 def test_a_second_process_waits_outside(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_extra_training_terms_are_summed() -> None:
         instantiate(parts.scheduler),
         torch.full((3,), 0.5),
         torch.full((3,), 0.25),
-        num_classes=4,
+        classes=("a", "b", "c", "d"),
     )
     module.log = lambda *_, **__: None
     batch = (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))

@@ -13,6 +13,9 @@ from PIL import Image
 from scripts import SHARED, TINY_COATNET, TINY_DATA, TINY_VIT, only_run, run, start, wait_for
 from test_notebook import execute
 
+import assemble
+from leanvit.errors import LeanvitError
+
 TINY = [*TINY_DATA, *TINY_COATNET, "max_epochs=4", "batch_size=32", "trainer=cpu"]
 
 
@@ -115,6 +118,13 @@ def test_eval_repeats_the_result_and_takes_other_images(
     others = ["data=folder", "data.source=others", f"data.data_dir={tmp_path}"]
     done = run("eval.py", f"run={whole}", *others, "device=cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    other = tmp_path / "other.ckpt"  # of a net of the same shape for other classes
+    saved = torch.load(whole / "checkpoints" / "best.ckpt", weights_only=False)
+    torch.save({**saved, "classes": saved["classes"][::-1]}, other)
+    with pytest.raises(LeanvitError, match="another model: its classes"):
+        assemble.load_run(whole, "32-true", str(other))
+    with pytest.raises(LeanvitError, match="no checkpoint"):
+        assemble.load_run(whole, "32-true", __file__)
     (place,) = (whole / "eval").glob("folder-others-*")
     metrics = json.loads((place / "metrics.json").read_text())
     assert metrics["test"]["n"] == 6

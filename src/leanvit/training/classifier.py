@@ -31,6 +31,7 @@ class Classifier(L.LightningModule):
             positions and tokens.
         scheduler: called with (optimizer, num_steps), stepped after each step.
         mean, std: of the training images, per channel, in 0..1; kept in the checkpoint.
+        classes: their names; kept in the checkpoint.
         seed: an epoch's draws (dropout, mixing) come from (seed, epoch, rank).
         gradient_clip: largest norm of the gradient, or ``None``.
         compile_net: compile the net when training starts.
@@ -48,7 +49,7 @@ class Classifier(L.LightningModule):
         scheduler: Callable[..., LRScheduler],
         mean: Float32[Tensor, "3"],
         std: Float32[Tensor, "3"],
-        num_classes: int,
+        classes: tuple[str, ...],
         seed: int = 0,
         weight_decay: float = 0.0,
         gradient_clip: float | None = None,
@@ -61,13 +62,17 @@ class Classifier(L.LightningModule):
         self.optimizer, self.scheduler, self.weight_decay = optimizer, scheduler, weight_decay
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        self.classes = classes
         self.seed, self.gradient_clip, self.compile_net = seed, gradient_clip, compile_net
-        self.confusion = MulticlassConfusionMatrix(num_classes)
+        self.confusion = MulticlassConfusionMatrix(len(classes))
 
     def forward(
         self, images: UInt8[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch classes"]:
         return self.net(normalise(images, self.mean, self.std))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["classes"] = list(self.classes)
 
     def on_fit_start(self) -> None:
         if self.compile_net:

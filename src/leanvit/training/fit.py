@@ -187,11 +187,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise LeanvitError(f"no checkpoint {path}: train the run to its end first")
     try:
         # our own files: they hold the state of optimizers and callbacks, not weights alone
-        return torch.load(path, map_location="cpu", weights_only=False)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+        checkpoint["state_dict"]
     except Exception as error:  # torch raises many kinds for a damaged file
         raise LeanvitError(
-            f"checkpoint {path} is damaged: delete it and run the same command again"
+            f"{path} is damaged or no checkpoint; if a run left it, delete it and train again"
         ) from error
+    return checkpoint
 
 
 def check_match(path: Path, found: Weights, wanted: Weights) -> None:
