@@ -121,7 +121,7 @@ def test_eval_repeats_the_result_and_takes_other_images(
     other = tmp_path / "other.ckpt"  # of a net of the same shape for other classes
     saved = torch.load(whole / "checkpoints" / "best.ckpt", weights_only=False)
     torch.save({**saved, "classes": saved["classes"][::-1]}, other)
-    with pytest.raises(LeanvitError, match="another model: its classes"):
+    with pytest.raises(LeanvitError, match="another model: it was trained for"):
         assemble.load_run(whole, "32-true", str(other))
     with pytest.raises(LeanvitError, match="no checkpoint"):
         assemble.load_run(whole, "32-true", __file__)
