@@ -44,7 +44,7 @@ class ImageDataModule(L.LightningDataModule):
         num_workers: int = 2,
     ) -> None:
         super().__init__()
-        self.source, self.test = splits.source, splits.test
+        self.test = splits.test
         if splits.val is not None:
             self.train, self.val = splits.train, splits.val
         else:
