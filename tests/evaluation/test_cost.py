@@ -126,7 +126,11 @@ def test_attention_is_counted_as_large_as_it_is() -> None:
 
 
 def literal_attention(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    scale: float | None = None,
 ) -> Tensor:
     scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
     return (scores if attn_mask is None else scores + attn_mask).softmax(dim=-1) @ value

@@ -1,10 +1,112 @@
-"""Which of torch's attention kernels is fastest where."""
+"""Scaled dot-product attention through one of torch's kernels, and a look at its weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from leanvit.errors import LeanvitError
+
+KERNELS = ("sdpa", "math", "flex")
+
+_records: list[Tensor] | None = None  # where `attend` leaves its weights while they are recorded
+
+
+def check_kernel(kernel: str) -> str:
+    """The name of an attention kernel.
+
+    Raises:
+        LeanvitError: there is none of that name.
+    """
+    if kernel not in KERNELS:
+        raise LeanvitError(f"attention={kernel}: choose from {', '.join(KERNELS)}")
+    return kernel
+
+
+def attend(
+    query: Float[Tensor, "batch heads queries dim_head"],
+    key: Float[Tensor, "batch heads keys dim_head"],
+    value: Float[Tensor, "batch heads keys dim_value"],
+    bias: Float[Tensor, "..."] | None = None,
+    scale: float | None = None,
+    kernel: str = "sdpa",
+) -> Float[Tensor, "batch heads queries dim_value"]:
+    """softmax(scale * query @ key^T + bias) @ value, for each head.
+
+    Args:
+        bias: added to the scores; of a shape that broadcasts to (batch, heads, queries, keys).
+            A query whose every bias is -inf attends to nothing and gets zeros.
+        scale: of the scores; ``None``: ``dim_head ** -0.5``.
+        kernel: ``"sdpa"``, torch's fused one, whose memory grows with the number of tokens;
+            ``"math"``, the literal formula, whose memory grows with its square; ``"flex"``,
+            FlexAttention compiled for a GPU (elsewhere, as in counting costs, ``"sdpa"``).
+    """
+    if kernel == "math" or _records is not None:
+        return _literal(query, key, value, bias, scale)
+    if kernel == "flex" and query.is_cuda:
+        return flex(_compiled_flex(), query, key, value, bias, scale)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+
+
+def _literal(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
+) -> Tensor:
+    scores = (query @ key.transpose(-2, -1)) * (scale or query.shape[-1] ** -0.5)
+    if bias is None:
+        weights = scores.softmax(dim=-1)
+    else:
+        scores = scores + bias
+        nothing = (scores == -torch.inf).all(dim=-1, keepdim=True)
+        # zeros before and after: softmax of a row of -inf is NaN, and so is its gradient
+        weights = scores.masked_fill(nothing, 0.0).softmax(dim=-1).masked_fill(nothing, 0.0)
+    if _records is not None:
+        _records.append(weights)
+    return weights.to(value.dtype) @ value
+
+
+def flex(
+    kernel: Callable[..., Any],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    scale: float | None,
+) -> Tensor:
+    """The same through a form of FlexAttention (https://arxiv.org/abs/2412.05496)."""
+    if bias is None:
+        return kernel(query, key, value, scale=scale)
+    shape = (*query.shape[:-1], key.shape[-2])
+    each = bias.expand(shape)
+
+    def add_bias(score: Tensor, batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return score + each[batch, head, i, j]
+
+    return kernel(query, key, value, score_mod=add_bias, scale=scale)
+
+
+@cache
+def _compiled_flex() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
+
+
+@contextmanager
+def record_attention() -> Iterator[list[Tensor]]:
+    """Within the block every :func:`attend` computes the literal formula and appends its weights,
+    (batch, heads, queries, keys), to the list."""
+    global _records
+    _records = []
+    try:
+        yield _records
+    finally:
+        _records = None
 
 
 @contextmanager

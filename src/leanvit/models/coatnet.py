@@ -22,17 +22,18 @@ experiments ``coatnet_v0.*`` repeat, and it is made for images of 32 pixels:
 - One LayerNorm before the pooling closes the pre-norm residual stream.
 """
 
+import itertools
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from einops import rearrange
 from einops.layers.torch import Rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
 from leanvit.errors import LeanvitError
+from leanvit.models.attention import attend, check_kernel
+from leanvit.models.relative_position import RelativePositionBias
 
 
 class MBConv(nn.Module):
@@ -75,39 +76,18 @@ class MBConv(nn.Module):
         return features + self.drop_path(self.layers(features))
 
 
-def relative_position_index(height: int, width: int) -> Int[Tensor, "tokens tokens"]:
-    """Row of the bias table for each (query, key) pair of a map read row by row.
-
-    A query at (i, j) and a key at (k, l) share row (i - k + height - 1) * (2 * width - 1)
-    + (j - l + width - 1) with all pairs of the same offset.
-    """
-    rows = torch.arange(height).repeat_interleave(width)
-    columns = torch.arange(width).repeat(height)
-    row_offsets = rows[:, None] - rows[None, :] + height - 1
-    column_offsets = columns[:, None] - columns[None, :] + width - 1
-    return row_offsets * (2 * width - 1) + column_offsets
-
-
 class RelativeAttention(nn.Module):
     """Multi-head self-attention whose scores get a learned bias for the offset of two positions."""
 
-    relative_position_index: Tensor
-
-    def __init__(self, dim: int, map_size: int, heads: int, dim_head: int, dropout: float) -> None:
+    def __init__(
+        self, dim: int, map_size: int, heads: int, dim_head: int, dropout: float, attention: str
+    ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.kernel = heads, check_kernel(attention)
         self.qkv = nn.Linear(dim, 3 * heads * dim_head, bias=False)
         self.out = nn.Linear(heads * dim_head, dim)
         self.dropout = nn.Dropout(dropout)
-        self.relative_position_table = nn.Parameter(torch.empty((2 * map_size - 1) ** 2, heads))
-        index = relative_position_index(map_size, map_size)
-        self.register_buffer("relative_position_index", index, persistent=False)
-
-    def bias(self) -> Float[Tensor, "heads tokens tokens"]:
-        """What is added to the scaled scores of (query, key), the same for all images."""
-        # An embedding lookup sums the gradient in a fixed order; `table[index]` uses atomic adds.
-        looked_up = F.embedding(self.relative_position_index, self.relative_position_table)
-        return rearrange(looked_up, "queries keys heads -> heads queries keys")
+        self.position_bias = RelativePositionBias(heads, map_size, map_size)
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"]
@@ -118,7 +98,7 @@ class RelativeAttention(nn.Module):
             three=3,
             heads=self.heads,
         )
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=self.bias())
+        attended = attend(query, key, value, bias=self.position_bias(), kernel=self.kernel)
         attended = rearrange(
             attended, "batch heads tokens dim_head -> batch tokens (heads dim_head)"
         )
@@ -135,11 +115,12 @@ class TransformerBlock(nn.Module):
         heads: int,
         dim_head: int,
         dropout: float,
+        attention: str,
         drop_path_rate: float,
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dim)
-        self.attention = RelativeAttention(dim, map_size, heads, dim_head, dropout)
+        self.attention = RelativeAttention(dim, map_size, heads, dim_head, dropout, attention)
         self.mlp_norm = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(
             nn.Linear(dim, 4 * dim),
@@ -155,6 +136,53 @@ class TransformerBlock(nn.Module):
     ) -> Float[Tensor, "batch tokens dim"]:
         tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens)))
         return tokens + self.drop_path(self.mlp(self.mlp_norm(tokens)))
+
+
+def _mbconv_stage(
+    in_dim: int,
+    dim: int,
+    stride: int,
+    expand_ratio: int,
+    kernel_size: int,
+    se_ratio: float,
+    drop_path_rates: Sequence[float],
+) -> nn.Sequential:
+    return nn.Sequential(
+        *(
+            MBConv(
+                dim if i else in_dim,
+                dim,
+                1 if i else stride,
+                expand_ratio,
+                kernel_size,
+                se_ratio,
+                rate,
+            )
+            for i, rate in enumerate(drop_path_rates)
+        )
+    )
+
+
+def _transformer_stage(
+    in_dim: int,
+    dim: int,
+    map_size: int,
+    heads: int,
+    dim_head: int,
+    dropout: float,
+    attention: str,
+    drop_path_rates: Sequence[float],
+) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_dim, dim, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(dim),
+        Rearrange("batch dim height width -> batch (height width) dim"),
+        *(
+            TransformerBlock(dim, map_size, heads, dim_head, dropout, attention, rate)
+            for rate in drop_path_rates
+        ),
+        Rearrange("batch (height width) dim -> batch dim height width", height=map_size),
+    )
 
 
 class CoAtNet(nn.Module):
@@ -178,10 +206,12 @@ class CoAtNet(nn.Module):
             except after the query, key and value projections.
         drop_path_rate: probability of skipping a residual branch of the last block for one image;
             it grows linearly from 0 at the first block.
+        attention: see :func:`leanvit.models.attention.attend`.
 
     Raises:
         LeanvitError: if the lists disagree in length, a block type is unknown, a convolution stage
-            follows an attention stage, or ``image_size`` does not suit the halvings.
+            follows an attention stage, ``image_size`` does not suit the halvings, or there is no
+            such attention.
     """
 
     def __init__(
@@ -199,6 +229,7 @@ class CoAtNet(nn.Module):
         in_channels: int = 3,
         dropout: float = 0.0,
         drop_path_rate: float = 0.0,
+        attention: str = "sdpa",
     ) -> None:
         super().__init__()
         _check_stages(block_types, dims, depths, mbconv_expand_ratios, mbconv_kernel_sizes)
@@ -215,25 +246,13 @@ class CoAtNet(nn.Module):
         in_dim, map_size = dims[0], image_size // 2
         for i, (dim, depth, stride) in enumerate(zip(dims, depths, strides, strict=True)):
             map_size //= stride
+            stage_rates = list(itertools.islice(rates, depth))
             if block_types[i] == "mbconv":
                 mbconv = (mbconv_expand_ratios[i], mbconv_kernel_sizes[i], se_ratio)
-                first = MBConv(in_dim, dim, stride, *mbconv, next(rates))
-                others = [MBConv(dim, dim, 1, *mbconv, next(rates)) for _ in range(depth - 1)]
-                stages.append(nn.Sequential(first, *others))
+                stages.append(_mbconv_stage(in_dim, dim, stride, *mbconv, stage_rates))
             else:
-                attention = (map_size, transformer_heads, transformer_dim_head, dropout)
-                blocks = [TransformerBlock(dim, *attention, next(rates)) for _ in range(depth)]
-                stages.append(
-                    nn.Sequential(
-                        nn.Conv2d(in_dim, dim, 3, stride=2, padding=1, bias=False),
-                        nn.BatchNorm2d(dim),
-                        Rearrange("batch dim height width -> batch (height width) dim"),
-                        *blocks,
-                        Rearrange(
-                            "batch (height width) dim -> batch dim height width", height=map_size
-                        ),
-                    )
-                )
+                heads = (transformer_heads, transformer_dim_head, dropout, attention)
+                stages.append(_transformer_stage(in_dim, dim, map_size, *heads, stage_rates))
             in_dim = dim
         self.stages = nn.Sequential(*stages)
         self.norm = nn.LayerNorm(in_dim)
@@ -241,14 +260,12 @@ class CoAtNet(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Linear layers and positions as in DeiT; BatchNorm makes the convolutions' scale moot."""
+        """Linear layers as in DeiT; BatchNorm makes the convolutions' scale moot."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, RelativeAttention):
-                nn.init.trunc_normal_(module.relative_position_table, std=0.02)
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]

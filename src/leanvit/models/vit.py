@@ -6,34 +6,38 @@ Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021
 - An image is cut into patches, and each patch becomes one token: one strided convolution.
 - A learnable [CLS] token is put before them, learnable positions are added to all of them.
 - Pre-norm encoder blocks: self-attention, then a two-layer MLP with GELU, each with a residual.
-- The [CLS] token, after a last LayerNorm, goes through one linear layer to the logits.
+- After a last LayerNorm the [CLS] token, or another readout of the tokens, goes through one linear
+  layer to the logits.
 
 Deviations:
 
-- The query, key and value projections have no bias. The published tables of parameters that the
-  experiments ``vit_v1.*`` repeat count none, and a bias on the keys cannot change a softmax.
+- The query, key and value projections have no bias by default. The published tables of parameters
+  that the experiments ``vit_v1.*`` repeat count none; a bias on the keys cannot change a softmax.
 - The head is one linear layer from the start; the paper's hidden layer serves its pre-training.
 - Stochastic depth (``drop_path_rate``, linear over depth) and the initialisation (truncated normal
   of 0.02) are those of DeiT, Touvron et al. 2021 (https://arxiv.org/abs/2012.12877).
 """
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from leanvit.errors import LeanvitError
+from leanvit.models.attention import attend, check_kernel
+from leanvit.models.readout import Readout
 
 
 class Attention(nn.Module):
     """Multi-head self-attention over all tokens, with heads of ``dim // heads`` channels."""
 
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+    def __init__(
+        self, dim: int, heads: int, dropout: float, qkv_bias: bool, attention: str
+    ) -> None:
         super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.heads, self.kernel = heads, check_kernel(attention)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.out = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
 
@@ -46,7 +50,7 @@ class Attention(nn.Module):
             three=3,
             heads=self.heads,
         )
-        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = attend(query, key, value, kernel=self.kernel)
         attended = rearrange(
             attended, "batch heads tokens dim_head -> batch tokens (heads dim_head)"
         )
@@ -57,12 +61,20 @@ class Block(nn.Module):
     """One pre-norm encoder block: attention and MLP, each skipped by a residual connection."""
 
     def __init__(
-        self, dim: int, heads: int, mlp_dim: int, dropout: float, drop_path_rate: float
+        self,
+        dim: int,
+        heads: int,
+        mlp_dim: int,
+        dropout: float,
+        drop_path_rate: float,
+        qkv_bias: bool,
+        norm_eps: float,
+        attention: str,
     ) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads, dropout)
-        self.mlp_norm = nn.LayerNorm(dim)
+        self.attention_norm = nn.LayerNorm(dim, norm_eps)
+        self.attention = Attention(dim, heads, dropout, qkv_bias, attention)
+        self.mlp_norm = nn.LayerNorm(dim, norm_eps)
         self.mlp = nn.Sequential(
             nn.Linear(dim, mlp_dim),
             nn.GELU(),
@@ -96,9 +108,14 @@ class ViT(nn.Module):
         emb_dropout: the same for the tokens, just after the positions are added.
         drop_path_rate: probability of skipping a residual branch of the last block for one image;
             it grows linearly from 0 at the first block.
+        qkv_bias: give the query, key and value projections a bias.
+        norm_eps: added to the variance in every LayerNorm.
+        readout: see :class:`leanvit.models.readout.Readout`.
+        attention: see :func:`leanvit.models.attention.attend`.
 
     Raises:
-        LeanvitError: if ``patch_size`` does not divide ``image_size``, or ``heads`` not ``dim``.
+        LeanvitError: if ``patch_size`` does not divide ``image_size``, or ``heads`` not ``dim``; no
+            such readout or attention.
     """
 
     def __init__(
@@ -114,6 +131,10 @@ class ViT(nn.Module):
         dropout: float = 0.0,
         emb_dropout: float = 0.0,
         drop_path_rate: float = 0.0,
+        qkv_bias: bool = False,
+        norm_eps: float = 1e-5,
+        readout: str = "cls",
+        attention: str = "sdpa",
     ) -> None:
         super().__init__()
         _check_sizes(image_size, patch_size, dim, heads)
@@ -122,11 +143,13 @@ class ViT(nn.Module):
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.position_embedding = nn.Parameter(torch.empty(1, 1 + num_patches, dim))
         self.emb_dropout = nn.Dropout(emb_dropout)
+        rates = [drop_path_rate * index / max(depth - 1, 1) for index in range(depth)]
         self.blocks = nn.ModuleList(
-            Block(dim, heads, mlp_dim, dropout, drop_path_rate * index / max(depth - 1, 1))
-            for index in range(depth)
+            Block(dim, heads, mlp_dim, dropout, rate, qkv_bias, norm_eps, attention)
+            for rate in rates
         )
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim, norm_eps)
+        self.readout = Readout(readout, num_patches, has_cls=True)
         self.head = nn.Linear(dim, num_classes)
         self._initialise()
 
@@ -150,19 +173,15 @@ class ViT(nn.Module):
         tokens = torch.cat((cls_tokens, patches), dim=1) + self.position_embedding
         return self.emb_dropout(tokens)
 
-    def readout(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
-        """The one vector an image is classified by: its [CLS] token."""
-        return tokens[:, 0]
-
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
         tokens = self.embed(images)
         for block in self.blocks:
             tokens = block(tokens)
-        # head(readout(norm(tokens))), but LayerNorm sees one token at a time: norm only the one
-        # that is read.
-        return self.head(self.norm(self.readout(tokens)))
+        if self.readout.reads_one_token:  # LayerNorm sees one token at a time: norm only that one
+            return self.head(self.norm(self.readout(tokens)))
+        return self.head(self.readout(self.norm(tokens)))
 
 
 def _check_sizes(image_size: int, patch_size: int, dim: int, heads: int) -> None:
