@@ -25,6 +25,7 @@ from leanvit.seeds import derive_seed
 from leanvit.training.classifier import Classifier
 from leanvit.training.data_module import ImageDataModule
 from leanvit.training.fit import check_match, find_device, read_checkpoint
+from leanvit.training.parameter_groups import parameter_groups
 
 MONITORS = ("val/balanced_accuracy", "val/accuracy", "val/loss")
 
@@ -46,9 +47,15 @@ def check_choices(config: DictConfig) -> None:
             raise LeanvitError(f"{key}={config[key]} must be a whole number, at least {least}")
     if config.monitor not in MONITORS:
         raise LeanvitError(f"monitor={config.monitor}: choose from {', '.join(MONITORS)}")
-    find_device(config.trainer.accelerator)
+    device = find_device(config.trainer.accelerator)
+    if config.model.get("attention") == "flex" and device.type != "cuda":
+        raise LeanvitError("model.attention=flex trains on GPUs only: choose sdpa or math")
     with torch.device("meta"):
-        build_net(config, num_classes=config.model.num_classes or 10)
+        net = build_net(config, num_classes=config.model.num_classes or 10)
+    decay = config.layer_decay
+    if not isinstance(decay, int | float) or not 0 < decay <= 1:
+        raise LeanvitError(f"layer_decay={decay} must be a number above 0, at most 1")
+    parameter_groups(net, 0.0, decay)
 
 
 def build_net(config: DictConfig, num_classes: int) -> nn.Module:
@@ -83,7 +90,9 @@ def build_data(config: DictConfig, splits: Splits) -> ImageDataModule:
 def build_classifier(config: DictConfig, data: ImageDataModule) -> Classifier:
     """Net, loss, mixing and optimizer around each other."""
     classes = data.train.classes
-    mean, std = data.statistics()
+    net = build_net(config, len(classes))
+    # pretrained weights know the images they were made with
+    mean, std = getattr(net, "statistics", None) or data.statistics()
     compile_net = config.compile
     if compile_net == "auto":
         on_gpu = find_device(config.trainer.accelerator).type == "cuda"
@@ -91,7 +100,7 @@ def build_classifier(config: DictConfig, data: ImageDataModule) -> Classifier:
     # the optimizer's own weight_decay is set group by group
     weight_decay = config.optimizer.get("weight_decay", 0.0)
     return Classifier(
-        build_net(config, len(classes)),
+        net,
         instantiate(config.loss, class_counts=data.train.class_counts, _convert_="all"),
         instantiate(config.mix, num_classes=len(classes)),
         instantiate(config.optimizer, _convert_="all"),
@@ -101,6 +110,7 @@ def build_classifier(config: DictConfig, data: ImageDataModule) -> Classifier:
         classes=classes,
         seed=config.seed,
         weight_decay=weight_decay,
+        layer_decay=config.layer_decay,
         gradient_clip=config.gradient_clip,
         compile_net=compile_net,
     )
@@ -168,6 +178,8 @@ def load_run(run_dir: Path, precision: str, checkpoint: str = "best") -> Trained
         LeanvitError: not a run, no checkpoint, or a checkpoint of another model.
     """
     config = load_config(run_dir)
+    if "weights" in config.model:  # the checkpoint holds them all
+        config.model.weights = None
     named = checkpoint in ("best", "last")
     path = run_dir / "checkpoints" / f"{checkpoint}.ckpt" if named else Path(checkpoint)
     contents = read_checkpoint(path)

@@ -15,7 +15,7 @@ from leanvit.training.callbacks import (
     CheckpointHere,
     write_rows,
 )
-from leanvit.training.fit import check_match, first_mismatch, read_checkpoint
+from leanvit.training.fit import check_match, read_checkpoint
 
 
 def test_averaged_weights_equal_a_literal_loop_and_copy_integers() -> None:
@@ -60,13 +60,6 @@ def test_a_checkpoint_is_read_back_or_refused(tmp_path: Path) -> None:
         read_checkpoint(path)
     with pytest.raises(LeanvitError, match="no checkpoint"):
         read_checkpoint(tmp_path / "none.ckpt")
-
-
-def test_the_first_difference_is_named() -> None:
-    a, b = {"x": torch.zeros(2)}, {"x": torch.zeros(2), "y": torch.zeros(1)}
-    assert first_mismatch(a, a) == ""
-    assert first_mismatch(a, b) == "it lacks y"
-    assert first_mismatch(b, a) == "it has y, which this model lacks"
 
 
 def test_the_best_score_is_known_after_the_run_has_moved(tmp_path: Path) -> None:

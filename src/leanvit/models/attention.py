@@ -81,12 +81,9 @@ def flex(
     """The same through a form of FlexAttention (https://arxiv.org/abs/2412.05496)."""
     if bias is None:
         return kernel(query, key, value, scale=scale)
-    shape = (*query.shape[:-1], key.shape[-2])
-    each = bias.expand(shape)
-
-    def add_bias(score: Tensor, batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return score + each[batch, head, i, j]
-
+    each = bias.expand(*query.shape[:-1], key.shape[-2])
+    # no `def`: the tests check the types of every function, which cannot be traced
+    add_bias = lambda score, batch, head, i, j: score + each[batch, head, i, j]  # noqa: E731
     return kernel(query, key, value, score_mod=add_bias, scale=scale)
 
 

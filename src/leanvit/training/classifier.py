@@ -27,12 +27,13 @@ class Classifier(L.LightningModule):
             sum of the returned terms is minimised instead of the criterion alone.
         loss: (logits, targets) -> scalar.
         mix: (images, labels) -> (images, targets).
-        optimizer: called with parameter groups; its ``weight_decay`` spares norms, biases,
-            positions and tokens.
+        optimizer: called with parameter groups.
         scheduler: called with (optimizer, num_steps), stepped after each step.
         mean, std: of the training images, per channel, in 0..1; kept in the checkpoint.
         classes: their names; kept in the checkpoint.
         seed: an epoch's draws (dropout, mixing) come from (seed, epoch, rank).
+        weight_decay, layer_decay: see
+            :func:`leanvit.training.parameter_groups.parameter_groups`.
         gradient_clip: largest norm of the gradient, or ``None``.
         compile_net: compile the net when training starts.
     """
@@ -52,6 +53,7 @@ class Classifier(L.LightningModule):
         classes: tuple[str, ...],
         seed: int = 0,
         weight_decay: float = 0.0,
+        layer_decay: float = 1.0,
         gradient_clip: float | None = None,
         compile_net: bool = False,
     ) -> None:
@@ -59,7 +61,8 @@ class Classifier(L.LightningModule):
         # conv nets run faster channels last, and images arrive so; others do not mind
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss, self.mix = loss, mix
-        self.optimizer, self.scheduler, self.weight_decay = optimizer, scheduler, weight_decay
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.weight_decay, self.layer_decay = weight_decay, layer_decay
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.classes = classes
@@ -130,7 +133,10 @@ class Classifier(L.LightningModule):
         self.log("val/balanced_accuracy", recall.mean().float(), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(parameter_groups(self.net, self.weight_decay))
+        groups = parameter_groups(self.net, self.weight_decay, self.layer_decay)
+        optimizer = self.optimizer(groups)
+        for group in optimizer.param_groups:  # before the scheduler takes them as what it scales
+            group["lr"] *= group["lr_scale"]
         num_steps = int(self.trainer.estimated_stepping_batches)
         scheduler = self.scheduler(optimizer, num_steps=num_steps)
         return {

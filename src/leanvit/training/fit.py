@@ -26,6 +26,7 @@ from leanvit.training.callbacks import (
 )
 from leanvit.training.classifier import Classifier
 from leanvit.training.data_module import ImageDataModule
+from leanvit.weights import mismatch
 
 Weights = dict[str, torch.Tensor]
 
@@ -200,23 +201,10 @@ def check_match(path: Path, found: Weights, wanted: Weights) -> None:
     """See that the weights found in a checkpoint are those of a model.
 
     Raises:
-        LeanvitError: they are another model's; the first key that differs is named.
+        LeanvitError: they are another model's; the first keys that differ are named.
     """
-    mismatch = first_mismatch(found, wanted)
-    if mismatch:
-        raise LeanvitError(f"{path} is a checkpoint of another model ({mismatch})")
-
-
-def first_mismatch(found: Weights, wanted: Weights) -> str:
-    """What first differs between two state dicts, in words; "" if nothing does."""
-    for name in [*wanted, *found]:
-        if name not in found:
-            return f"it lacks {name}"
-        if name not in wanted:
-            return f"it has {name}, which this model lacks"
-        if found[name].shape != wanted[name].shape:
-            return f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
-    return ""
+    if words := mismatch(found, wanted):
+        raise LeanvitError(f"{path} is a checkpoint of another model ({words})")
 
 
 def silence_lightning() -> None:

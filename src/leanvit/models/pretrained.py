@@ -1,0 +1,102 @@
+"""ImageNet weights from torchvision, and which part of a net is fine-tuned."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum
+
+from leanvit.errors import LeanvitError
+from leanvit.models.order import blocks_in_order
+from leanvit.weights import mismatch
+
+# mean and standard deviation per channel, in 0..1, of the images that the weights were made with
+IMAGENET_STATISTICS = (torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225]))
+
+State = dict[str, Tensor]
+
+
+def find_weights(weights: str, entry: WeightsEnum) -> Path:
+    """The file of a net's weights, downloaded where it must be.
+
+    Args:
+        weights: "imagenet" for torchvision's own, or the path of a file.
+        entry: torchvision's name for its own.
+
+    Raises:
+        LeanvitError: there is no such file; the message says where to put it.
+    """
+    if weights != "imagenet":
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise LeanvitError(f"model.weights={weights}: there is no such file")
+        return path
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(entry.url, str(path), path.stem.rpartition("-")[2])
+        except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash the other
+            raise LeanvitError(
+                f"model.weights=imagenet: {entry.url} cannot be downloaded "
+                f"({' '.join(str(error).split())}): put that file at {path}, or name one with "
+                "model.weights=<path>, or train from scratch with model.weights=null"
+            ) from error
+    return path
+
+
+def load_weights(net: nn.Module, path: Path, rename: Callable[[State], State]) -> None:
+    """Load torchvision's weights into ``net``; a head of other classes, or none, leaves its own.
+
+    Args:
+        path: a state dict in torchvision's names.
+        rename: from those names to the net's own.
+
+    Raises:
+        LeanvitError: not a state dict, or one of another net; the first keys are named.
+    """
+    try:
+        # mapped, not read: a net without storage only compares the shapes
+        found = rename(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise LeanvitError(
+            f"model.weights={path} is damaged or not a state dict in torchvision's names"
+        ) from error
+    wanted = net.state_dict()
+    for name, value in wanted.items():
+        is_head = name.startswith("head.") and found.get(name, value).shape != value.shape
+        if is_head or (name.startswith(("head.", "readout.")) and name not in found):
+            found[name] = value
+    if words := mismatch(found, wanted):
+        raise LeanvitError(f"model.weights={path} are weights of another net: {words}")
+    if not next(net.parameters()).is_meta:
+        net.load_state_dict(found)
+
+
+def freeze(net: nn.Module, finetune: str) -> None:
+    """Let only a part of ``net`` be trained.
+
+    Args:
+        finetune: "all"; "head", with the readout's own weights; or "last_<n>": the last n blocks,
+            with the norm and the head. In a pyramid what joins two stages counts as a block.
+
+    Raises:
+        LeanvitError: none of these, or the net has fewer blocks.
+    """
+    if finetune == "all":
+        return
+    blocks = blocks_in_order(net)
+    given = re.fullmatch(r"last_(\d+)", finetune)
+    num_blocks = int(given[1]) if given else 0
+    if finetune != "head" and not 1 <= num_blocks <= len(blocks):
+        raise LeanvitError(
+            f"model.finetune={finetune}: choose all, head, or last_1 to last_{len(blocks)}"
+        )
+    trained = [net.head, net.readout]
+    if num_blocks:
+        trained += [net.norm, *blocks[-num_blocks:]]
+    net.requires_grad_(False)
+    for part in trained:
+        part.requires_grad_(True)
