@@ -128,6 +128,11 @@ class TestModel:
                 assert (id(parameter) in spared_ids) == expected, f"{module_name}.{own_name}"
         assert len(decayed["params"]) + len(spared["params"]) == len(list(net.parameters()))
 
+    def test_averaging_leaves_its_buffers_finite(self, name: str) -> None:
+        # validation uses averaged weights, and floating buffers are averaged with them
+        for key, buffer in net_of(name).named_buffers():
+            assert torch.isfinite(buffer).all(), key
+
     def test_a_copy_trains_apart(self, name: str) -> None:
         net = net_of(name)
         twin = copy.deepcopy(net)

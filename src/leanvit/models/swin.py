@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import torch
 from einops import rearrange
 from einops.layers.torch import Rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
@@ -46,13 +46,12 @@ def window_places(
 
 def shift_mask(
     map_size: int, window_size: int, shift: int
-) -> Float[Tensor, "windows window_tokens window_tokens"]:
-    """What is added to the scores: -inf between two tokens that only the roll brought together."""
+) -> Bool[Tensor, "windows window_tokens window_tokens"]:
+    """True for two tokens of a window that only the roll brought together."""
     places = window_places(map_size, window_size, shift)
     # Rows and columns before the shift are the ones that the roll takes to the far edge.
     region = 2 * (places // map_size < shift) + (places % map_size < shift)
-    apart = region[:, :, None] != region[:, None, :]
-    return torch.zeros(apart.shape).masked_fill(apart, -torch.inf)
+    return region[:, :, None] != region[:, None, :]
 
 
 class WindowAttention(nn.Module):
@@ -77,6 +76,7 @@ class WindowAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
         self.position_bias = RelativePositionBias(heads, window_size, window_size)
+        # of truth values: averaging the weights of a net averages its floating buffers, too
         self.register_buffer("mask", shift_mask(map_size, window_size, shift), persistent=False)
 
     def forward(
@@ -92,7 +92,7 @@ class WindowAttention(nn.Module):
             height=self.window_size,
             width=self.window_size,
         )
-        bias = (self.mask[:, None] + self.position_bias()).flatten(0, 1)
+        bias = torch.where(self.mask[:, None], -torch.inf, self.position_bias()).flatten(0, 1)
         attended = rearrange(
             attend(query, key, value, bias=bias, kernel=self.kernel),
             "batch (rows columns heads) (height width) dim_head"
