@@ -6,7 +6,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint train eval sweep report data bench clean
+.PHONY: help setup demo test lint train eval sweep report complexity data bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -46,6 +46,9 @@ eval: setup  ## evaluate a finished run again: make eval ARGS="run=outputs/..."
 
 report: setup  ## compare all finished runs
 	$(RUN) src/report.py $(ARGS)
+
+complexity: setup  ## cost of every published net beside its published figures
+	$(RUN) src/complexity.py published=true $(ARGS)
 
 data: setup  ## bring the course images into data/: make data SOURCE=cifar10_course.zip
 	$(RUN) src/prepare.py $(if $(SOURCE),source=$(SOURCE))

@@ -1,4 +1,4 @@
-"""What a net costs: parameters, bytes and multiply-accumulates for one image.
+"""What a net costs: parameters, bytes and multiply-accumulates for one image, and where they go.
 
 Two countings stand side by side, because published tables use the second:
 
@@ -8,22 +8,43 @@ Two countings stand side by side, because published tables use the second:
   reports: no attention products and no bare ``nn.Parameter``, but four operations for each value
   that an affine normalisation reads.
 
-Both run once on a copy without storage (the meta device): the figures do not depend on where the
-net lives, fused attention is counted as its plain products, and a large net costs no memory.
+Both look at one forward pass of a copy without storage (the meta device): the figures do not depend
+on where the net lives, fused attention is counted as its plain products, and a large net costs no
+memory.
 """
 
 import copy
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 with warnings.catch_warnings():
     # thop compares versions with distutils, which Python 3.11 warns about.
     warnings.simplefilter("ignore", DeprecationWarning)
     import thop
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part of a net costs.
+
+    Attributes:
+        name: as in ``net.named_parameters()``, such as ``blocks.3``; "forward" for products that
+            the net's own forward pass computes, outside all its parts.
+        params: values in its parameters; a shared parameter belongs to the first part it is in.
+        macs: as in :class:`Cost`.
+    """
+
+    name: str
+    params: int
+    macs: int
 
 
 @dataclass(frozen=True)
@@ -36,20 +57,28 @@ class Cost:
         weight_bytes: bytes of the weights as a checkpoint holds them: parameters and persistent
             buffers, such as BatchNorm's running statistics.
         macs: multiply-accumulates of all matrix products and convolutions.
+        attention_macs: those of them in products of two activations, which no weight takes part
+            in: queries with keys, and attention weights with values.
         thop_params: parameters as thop counts them.
         thop_macs: multiply-accumulates as thop counts them.
+        parts: bare parameters of the net, then its parts as the forward pass comes to them: each
+            block, each stage, and what stands before and after. Their parameters and MACs sum to
+            the net's; a part with neither is left out.
     """
 
     params: int
     trainable_params: int
     weight_bytes: int
     macs: int
+    attention_macs: int
     thop_params: int
     thop_macs: int
+    parts: tuple[Part, ...]
 
 
-def cost(net: nn.Module, image_size: int, in_channels: int = 3) -> Cost:
-    """Count what ``net`` costs for one image of ``image_size`` x ``image_size`` pixels.
+@torch.no_grad()
+def cost(net: nn.Module, image_size: int) -> Cost:
+    """Count what ``net`` costs for one image of ``image_size`` x ``image_size`` pixels, 3 channels.
 
     The net may live on any device, train or evaluate, and be compiled with ``net.compile()``; it
     is not changed. Its forward pass must not depend on the values of an image: the cost of a net
@@ -60,20 +89,17 @@ def cost(net: nn.Module, image_size: int, in_channels: int = 3) -> Cost:
     weights = {id(weight): weight for weight in saved if isinstance(weight, Tensor)}
     shadow = _meta_copy(net)
     dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
-    images = torch.empty(1, in_channels, image_size, image_size, dtype=dtype, device="meta")
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(images)
-    # thop keeps its sums in buffers, and reads them: those need storage even where the caller
-    # builds its nets on the meta device.
-    with torch.device("cpu"):
-        thop_macs, thop_params = thop.profile(shadow, (images,), verbose=False)
+    images = torch.empty(1, 3, image_size, image_size, dtype=dtype, device="meta")
+    macs, attention_macs, thop_macs, thop_params, macs_of = _count(shadow, images)
     return Cost(
         params=sum(p.numel() for p in net.parameters()),
         trainable_params=sum(p.numel() for p in net.parameters() if p.requires_grad),
         weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights.values()),
-        macs=counter.get_total_flops() // 2,
+        macs=macs,
+        attention_macs=attention_macs,
         thop_params=int(thop_params),
         thop_macs=int(thop_macs),
+        parts=_parts(shadow, macs, macs_of),
     )
 
 
@@ -86,3 +112,84 @@ def _meta_copy(net: nn.Module) -> nn.Module:
     for buffer in net.buffers():
         memo[id(buffer)] = buffer.detach().to("meta")
     return copy.deepcopy(net, memo).eval()
+
+
+def _count(shadow: nn.Module, images: Tensor) -> tuple[int, int, float, float, dict[str, int]]:
+    """MACs, attention's MACs, thop's MACs and parameters; the MACs of each part that is entered.
+
+    What a part does while another one runs it counts for that other one. The hooks stay: ``shadow``
+    is a copy.
+    """
+    counter = FlopCounterMode(display=False)
+    macs_of: dict[str, int] = {}
+    entered: list[str] = []
+    before = 0
+
+    def enter(name: str) -> None:
+        nonlocal before
+        if not entered:
+            before = counter.get_total_flops() // 2
+        entered.append(name)
+
+    def leave(name: str) -> None:
+        entered.pop()
+        if not entered:
+            spent = counter.get_total_flops() // 2 - before
+            macs_of[name] = macs_of.get(name, 0) + spent
+
+    for name, part in _named_parts(shadow):
+        part.register_forward_pre_hook(lambda *_, name=name: enter(name))
+        part.register_forward_hook(lambda *_, name=name: leave(name))
+    # The counter opens up what consists of several operations, so it must come first to them.
+    # thop keeps its sums in buffers, and reads them: those need storage even where the caller
+    # builds its nets on the meta device.
+    with _AttentionMacs(shadow) as attention, counter, torch.device("cpu"):
+        thop_macs, thop_params = thop.profile(shadow, (images,), verbose=False)
+    macs = counter.get_total_flops() // 2
+    return macs, attention.macs, thop_macs, thop_params, macs_of
+
+
+def _named_parts(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The children of a net; of a list of blocks and of a sequence of stages, its members."""
+    for name, child in net.named_children():
+        is_list = isinstance(child, nn.ModuleList)
+        is_stages = isinstance(child, nn.Sequential) and name == "stages"
+        if is_list or is_stages:
+            yield from _named_parts(child, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", child
+
+
+def _parts(shadow: nn.Module, macs: int, macs_of: dict[str, int]) -> tuple[Part, ...]:
+    modules = [name for name, _ in _named_parts(shadow)]
+    params_of: dict[str, int] = {}  # the net's own parameters come first here
+    for name, parameter in shadow.named_parameters():
+        owner = next((part for part in modules if name.startswith(f"{part}.")), name)
+        params_of[owner] = params_of.get(owner, 0) + parameter.numel()
+    bare = [name for name in params_of if name not in modules]
+    names = dict.fromkeys([*bare, *macs_of, *params_of])
+    parts = [Part(name, params_of.get(name, 0), macs_of.get(name, 0)) for name in names]
+    parts.append(Part("forward", 0, macs - sum(macs_of.values())))
+    return tuple(part for part in parts if part.params or part.macs)
+
+
+class _AttentionMacs(TorchDispatchMode):
+    """Within the block ``macs`` sums those of products that no weight of ``net`` takes part in."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.macs = 0
+        # a weight that is transposed or expanded for a product still has its own storage
+        self.weights = {weight.untyped_storage()._cdata for weight in net.parameters()}
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = operation(*args, **kwargs)
+        count = flop_registry.get(operation._overloadpacket)
+        if count is not None:
+            tensors = (each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
+            if self.weights.isdisjoint(each.untyped_storage()._cdata for each in tensors):
+                self.macs += count(*args, **kwargs, out_val=result) // 2
+        return result
