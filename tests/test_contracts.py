@@ -165,7 +165,7 @@ def test_sampler_repeats_an_epoch_and_shards_it(name: str) -> None:
     sampler.set_epoch(1)
     assert not torch.equal(first, sampler.indices())
     ranks = [build(labels=LABELS, seed=3, rank=r, num_ranks=2).indices() for r in range(2)]
-    assert len(ranks[0]) == len(ranks[1]) == len(LABELS) // 2
+    assert len(ranks[0]) == len(ranks[1]) == len(sampler) // 2
     assert torch.equal(torch.stack(ranks, 1).flatten(), first[: 2 * len(ranks[0])])
 
 

@@ -48,7 +48,7 @@ def learning_curves(
         best_epoch: value of the ``epoch`` column of the checkpoint that is reported; None for none.
         title: e.g. the name of the run and its data source.
     """
-    figure = _figure(10.5, 3.2)
+    figure = new_figure(10.5, 3.2)
     losses, accuracies, rates = figure.subplots(1, 3, sharex=True)
     draw_curve(losses, history_rows, "train_loss", "training (augmented)", BLUE, "--")
     draw_curve(losses, history_rows, "val_loss", "validation", ORANGE)
@@ -68,7 +68,7 @@ def learning_curves(
             axes.axvline(best_epoch, color="0.35", linewidth=1, linestyle=":", label=label)
     for axes in (losses, accuracies):
         axes.legend(framealpha=0.9, edgecolor="none", fontsize=9)
-    _save(figure, path, title)
+    save_figure(figure, path, title)
 
 
 def confusion_matrix(
@@ -85,9 +85,9 @@ def confusion_matrix(
     """
     per_class = 0.46 if len(classes) <= MAX_WRITTEN_CLASSES else 0.11
     side = 2.2 + per_class * len(classes)
-    figure = _figure(side + 0.7, side)
+    figure = new_figure(side + 0.7, side)
     draw_confusion_matrix(figure.subplots(), probabilities, labels, classes)
-    _save(figure, path, title)
+    save_figure(figure, path, title)
 
 
 def recall_by_class(
@@ -104,7 +104,7 @@ def recall_by_class(
     """
     order = sorted(range(len(classes)), key=lambda index: (-train_counts[index], index))
     few = len(classes) <= MAX_WRITTEN_CLASSES
-    figure = _figure(7.5, 1.1 + (0.26 if few else 0.13) * len(classes))
+    figure = new_figure(7.5, 1.1 + (0.26 if few else 0.13) * len(classes))
     counts, recalls = figure.subplots(1, 2, sharey=True)
     rows = range(len(order))
     bars = counts.barh(rows, [train_counts[index] for index in order], color="0.6")
@@ -115,7 +115,7 @@ def recall_by_class(
     counts.set_ylim(len(order) - 0.4, -0.6)
     counts.set_xlabel("training images")
     _draw_recalls(recalls, [per_class_recall[index] for index in order], few)
-    _save(figure, path, title)
+    save_figure(figure, path, title)
 
 
 def draw_curve(
@@ -215,7 +215,8 @@ def _number(value: str | float | int | None) -> float:
     return float("nan") if value in (None, "") else float(value or 0)
 
 
-def _figure(width: float, height: float) -> "matplotlib.figure.Figure":
+def new_figure(width: float, height: float) -> "matplotlib.figure.Figure":
+    """An empty figure of this size in inches that lays its panels out by itself."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -223,7 +224,8 @@ def _figure(width: float, height: float) -> "matplotlib.figure.Figure":
     return Figure(figsize=(width, height), layout=layout)
 
 
-def _save(figure: "matplotlib.figure.Figure", path: Path, title: str | None) -> None:
+def save_figure(figure: "matplotlib.figure.Figure", path: Path, title: str | None) -> None:
+    """Write a PNG, its title broken into lines that fit."""
     if title:
         num_letters = int(13 * figure.get_figwidth())
         figure.suptitle(textwrap.fill(title, num_letters), fontsize=10)
