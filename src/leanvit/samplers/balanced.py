@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from leanvit.samplers.draw import draw
 from leanvit.seeds import derive_seed
 
 
@@ -34,8 +35,5 @@ class Balanced:
     def indices(self) -> Int64[Tensor, " m"]:
         """This epoch's indices of this rank, in order."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "sampler", self.epoch))
-        # the inverse distribution function: torch.multinomial stops at 2^24 images
-        steps = self.weights.cumsum(0)
-        draws = torch.rand(len(self.weights), generator=generator, dtype=torch.float64) * steps[-1]
-        order = torch.searchsorted(steps, draws, right=True).clamp_(max=len(steps) - 1)
+        order = draw(self.weights, generator)
         return order[self.rank :: self.num_ranks][: len(self)]
