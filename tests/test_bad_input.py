@@ -133,7 +133,7 @@ def test_a_full_disk_while_saving(tmp_path: Path) -> None:
     ("overrides", "words"),
     [
         (["model=vitt"], ["no model=vitt", "did you mean vit"]),
-        (["loss=zzz"], ["no loss=zzz", "ce, focal, weighted_ce"]),
+        (["loss=zzz"], ["no loss=zzz", "ce, class_balanced, focal"]),
         (["model.hedas=4"], ["model.hedas", "did you mean heads"]),
         (["experiment=vit_v1.4444"], ["did you mean vit_v1.4"]),
         (["max_epochs"], ["max_epochs"]),

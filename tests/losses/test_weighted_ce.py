@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from image_trees import refused
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
@@ -80,3 +81,70 @@ def test_weights() -> None:
     assert loss.weight.mean().item() == pytest.approx(1)
     assert not loss.state_dict()  # counts belong to the data, not to the checkpoint
     assert WeightedCrossEntropy.soft_targets
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "scale"),
+    [("frequency", 1.0), ("sum", 1 / sum(sum(COUNTS) / count for count in COUNTS))],
+)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_scaled_weights_are_divided_by_the_batch_as_torch_does_for_soft_targets(
+    normalisation: str, scale: float, smoothing: float
+) -> None:
+    logits, labels, soft = batch()
+    loss = WeightedCrossEntropy(torch.tensor(COUNTS), smoothing, normalisation)
+    weight = torch.tensor([scale * sum(COUNTS) / count for count in COUNTS], dtype=torch.float64)
+    hard = one_hot(labels, 4).double()
+    for targets in (hard, soft):
+        ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        value = loss(ours, targets)
+        expected = cross_entropy(theirs, targets, weight=weight, label_smoothing=smoothing)
+        torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+        value.backward()
+        expected.backward()
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(loss(logits, labels), loss(logits, hard))
+
+
+def test_over_all_images_a_normalisation_is_a_multiple_of_the_mean_over_classes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.tensor(COUNTS)
+    labels = torch.arange(4).repeat_interleave(counts)
+    logits = torch.randn(len(labels), 4, generator=generator, dtype=torch.float64)
+    each = cross_entropy(logits, labels, reduction="none")
+    balanced = sum(each[labels == c].mean().item() for c in range(4)) / 4
+    sum_of_inverses = sum(sum(COUNTS) / count for count in COUNTS)
+    for normalisation, multiple in {"mean": 1, "frequency": 4, "sum": 4 / sum_of_inverses}.items():
+        loss = WeightedCrossEntropy(counts, normalisation=normalisation)
+        assert loss(logits, labels).item() == pytest.approx(multiple * balanced)
+
+
+def test_any_scale_cancels_in_the_weighted_mean() -> None:
+    logits, labels, soft = batch()
+    loss = WeightedCrossEntropy(torch.tensor(COUNTS), 0.1)
+    for targets in (labels, soft):
+        before = loss(logits, targets)
+        loss.weight *= 7
+        torch.testing.assert_close(loss(logits, targets), before, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("imbalance", "best_class"), [(90, 0), (92, 9)])
+def test_smoothing_draws_the_largest_class_to_the_smallest_beyond_91(
+    imbalance: int, best_class: int
+) -> None:
+    counts = torch.tensor([imbalance] * 9 + [1])
+    loss = WeightedCrossEntropy(counts, 0.1)
+    smooth = one_hot(torch.tensor([0]), 10) * 0.9 + 0.01
+    best = (smooth * loss.weight).log().requires_grad_()
+    loss(best, torch.tensor([0])).backward()
+    assert best.grad.abs().max() < 1e-4  # the minimum over all logits of a certain image
+    assert best.argmax() == best_class
+
+
+def test_refused() -> None:
+    counts = torch.tensor(COUNTS)
+    message = refused(WeightedCrossEntropy, counts, normalisation="max")
+    assert "loss.normalisation=max" in message and "mean, frequency, sum" in message
+    assert "loss.label_smoothing=1.0" in refused(WeightedCrossEntropy, counts, 1.0)
+    message = refused(WeightedCrossEntropy, torch.tensor([3, 0, 4]))
+    assert "class 1 has no training images" in message
