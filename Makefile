@@ -28,7 +28,7 @@ demo: setup  ## train and compare a small grid on the built-in shapes (drawn, no
 	@echo "These are results on shapes drawn by the program. For photographs: make data train"
 
 test: setup  ## run every test
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 
 lint: setup  ## check style and types
 	$(RUN) -m ruff check .

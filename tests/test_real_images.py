@@ -15,7 +15,7 @@ from leanvit.training.fit import choose_precision
 from leanvit.training.parameter_groups import parameter_groups
 
 ARCHIVE = SHARED / "data" / "cifar10_course.zip"
-BATCH, STEPS = 24, 8
+BATCH, STEPS = 16, 8
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from scripts import ROOT, TINY_COATNET, TINY_DATA, only_run, run
 
 import visualize
 from leanvit.errors import LeanvitError
+from leanvit.evaluation.inside_figures import draw
 
 FITTING = ("attention", "rollout", "features", "positions", "tokens", "filters")
 
@@ -39,13 +40,14 @@ def test_all_figures_that_fit_are_drawn(finished: Path, tmp_path: Path) -> None:
             assert np.asarray(image.convert("L")).std() > 10
 
 
-def test_what_does_not_fit_is_one_line_and_draws_nothing(finished: Path) -> None:
-    before = set(finished.rglob("*.png"))
-    done = run("visualize.py", f"run={finished}", "what=tokens,patches", "device=cpu")
-    assert done.returncode == 1 and done.stdout == ""
-    assert f"nothing to show there, choose from {', '.join(FITTING)}" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert set(finished.rglob("*.png")) == before
+def test_what_does_not_fit_is_one_line_that_names_what_does(finished: Path) -> None:
+    config = OmegaConf.load(ROOT / "conf" / "visualize.yaml")
+    look, source = visualize.look_inside(config, finished)
+    assert "built-in shapes" in source
+    with pytest.raises(LeanvitError) as error:
+        draw(look, ["tokens", "patches"])
+    assert f"nothing to show there, choose from {', '.join(FITTING)}" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
