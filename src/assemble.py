@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+import command_line
 from command_line import ROOT, full_path
 from leanvit.augment.none import NoMix
 from leanvit.data.images import Splits
@@ -50,12 +51,36 @@ def check_choices(config: DictConfig) -> None:
     device = find_device(config.trainer.accelerator)
     if config.model.get("attention") == "flex" and device.type != "cuda":
         raise LeanvitError("model.attention=flex trains on GPUs only: choose sdpa or math")
-    with torch.device("meta"):
-        net = build_net(config, num_classes=config.model.num_classes or 10)
+    net = try_net(config, num_classes=config.model.num_classes or 10)
     decay = config.layer_decay
     if not isinstance(decay, int | float) or not 0 < decay <= 1:
         raise LeanvitError(f"layer_decay={decay} must be a number above 0, at most 1")
     parameter_groups(net, 0.0, decay)
+    num_classes = config.model.num_classes or len(config.loss.get("alpha") or range(10))
+    counts = torch.ones(num_classes, dtype=torch.int64)  # the real ones are not known yet
+    instantiate(config.loss, class_counts=counts, _convert_="all")
+    instantiate(config.sampler)(labels=torch.arange(num_classes))
+
+
+def try_net(config: DictConfig, num_classes: int) -> nn.Module:
+    """The net of a config without storage, after a look whether an image passes through it.
+
+    Raises:
+        LeanvitError: these values make no net.
+    """
+    size = config.data.image_size
+    get_class(config.model._target_)  # imported first: no tensor of a module may be without storage
+    try:
+        with torch.device("meta"), torch.no_grad():
+            net = build_net(config, num_classes).eval()
+            net(torch.empty(1, 3, size, size))
+    except Exception as error:
+        line = command_line.explain(error)
+        if not isinstance(error.__cause__ or error, LeanvitError):
+            name = config.model._target_.rpartition(".")[2]
+            line = f"{name} cannot be built with these values: {line}"
+        raise LeanvitError(line) from error
+    return net
 
 
 def build_net(config: DictConfig, num_classes: int) -> nn.Module:
@@ -71,6 +96,12 @@ def build_net(config: DictConfig, num_classes: int) -> nn.Module:
         )
     torch.manual_seed(derive_seed(config.seed, "weights"))
     return instantiate(config.model, num_classes=num_classes, _convert_="all")
+
+
+def forget_pretraining(config: DictConfig) -> None:
+    """Let a net be built without the file of its pretrained weights."""
+    if "weights" in config.model:
+        config.model.weights = None
 
 
 def build_data(config: DictConfig, splits: Splits) -> ImageDataModule:
@@ -92,7 +123,8 @@ def build_classifier(config: DictConfig, data: ImageDataModule) -> Classifier:
     classes = data.train.classes
     net = build_net(config, len(classes))
     # pretrained weights know the images they were made with
-    mean, std = getattr(net, "statistics", None) or data.statistics()
+    known = getattr(net, "statistics", None)
+    mean, std = map(torch.tensor, known) if known else data.statistics()
     compile_net = config.compile
     if compile_net == "auto":
         on_gpu = find_device(config.trainer.accelerator).type == "cuda"
@@ -178,8 +210,7 @@ def load_run(run_dir: Path, precision: str, checkpoint: str = "best") -> Trained
         LeanvitError: not a run, no checkpoint, or a checkpoint of another model.
     """
     config = load_config(run_dir)
-    if "weights" in config.model:  # the checkpoint holds them all
-        config.model.weights = None
+    forget_pretraining(config)  # the checkpoint holds all weights
     named = checkpoint in ("best", "last")
     path = run_dir / "checkpoints" / f"{checkpoint}.ckpt" if named else Path(checkpoint)
     contents = read_checkpoint(path)

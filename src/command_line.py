@@ -45,6 +45,8 @@ def choices_hash(config: DictConfig, without_seed: bool = False) -> str:
     data = {k: v for k, v in (values.get("data") or {}).items() if k not in NOT_A_CHOICE_OF_DATA}
     if data.get("source"):
         data["source"] = full_path(data["source"])
+    if (values["model"].get("weights") or "imagenet") != "imagenet":
+        values["model"]["weights"] = full_path(values["model"]["weights"])
     if without_seed:
         del values["seed"]
     text = json.dumps({**values, "data": data}, sort_keys=True)

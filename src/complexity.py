@@ -16,6 +16,7 @@ file is written. A net has model.num_classes classes, or 10. Besides the choices
 """
 
 import csv
+import itertools
 import json
 import sys
 import traceback
@@ -25,7 +26,6 @@ from typing import NamedTuple
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -112,9 +112,15 @@ def take_own_keys(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 def grid(choices: list[str]) -> list[Job]:
     """The jobs that ``train.py -m`` would run."""
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    jobs = BasicSweeper.split_arguments(parser.parse_overrides(choices), None)[0]
-    common = set(jobs[0]).intersection(*jobs)
-    return [Job(job, [value for value in job if value not in common]) for job in jobs]
+    each = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [override.input_line or ""]
+        for override in parser.parse_overrides(choices)
+    ]
+    jobs = [list(job) for job in itertools.product(*each)]
+    varied = {value for values in each if len(values) > 1 for value in values}
+    return [Job(job, [value for value in job if value in varied]) for job in jobs]
 
 
 def published_jobs(choices: list[str]) -> list[Job]:
@@ -161,8 +167,7 @@ def examine(job: Job, measuring: bool) -> Net:
     if job.published and not (CONF / "experiment" / f"{job.varied[0]}.yaml").exists():
         return Net(job.varied[0], [], published=job.published)
     config = compose("train", job.overrides, return_hydra_config=True)
-    if "weights" in config.model:
-        config.model.weights = None  # counting and timing need no file
+    assemble.forget_pretraining(config)  # counting and timing need no file
     num_classes, image_size = config.model.num_classes or 10, config.data.image_size
     try:
         with torch.device("meta"):
@@ -179,7 +184,8 @@ def name_of(job: Job, choices: Mapping[str, str]) -> str:
     """The model or experiment, and what else sets the job apart from the others."""
     net = choices.get("experiment") or choices["model"]
     selects = (net, f"experiment={net}", f"model={net}")
-    return " ".join([net, *(value for value in job.varied if value not in selects)])
+    values = [value.replace("\\", "") for value in job.varied if value not in selects]
+    return " ".join([net, *values])
 
 
 def compare(published: Published, counted: Cost) -> Published:

@@ -11,6 +11,7 @@ from leanvit.evaluation.attention_maps import (
     attention_maps,
     default_block,
     pooling_matrix,
+    readers,
     received,
     rollout,
     rollout_maps,
@@ -18,6 +19,7 @@ from leanvit.evaluation.attention_maps import (
 )
 from leanvit.models.attention import attend, record_attention
 from leanvit.models.coatnet import CoAtNet
+from leanvit.models.readout import Readout
 from leanvit.models.vit import ViT
 
 
@@ -102,15 +104,17 @@ def test_nothing_stays_hooked_to_the_net():
 
 def test_received_reads_the_row_of_cls():
     weights = random_weights(2, 3, 5, 5)
-    maps = received(weights)
+    maps = received(weights, slice(0, 1))
     torch.testing.assert_close(maps[1, 2, 1, 0], 5 * weights[1, 2, 0, 3])
-    torch.testing.assert_close(received(torch.full((1, 2, 5, 5), 0.2)), torch.ones(1, 2, 2, 2))
+    even = received(torch.full((1, 2, 5, 5), 0.2), slice(0, None))
+    torch.testing.assert_close(even, torch.ones(1, 2, 2, 2))
 
 
 def test_received_without_cls_is_the_mean_over_queries():
     weights = random_weights(2, 3, 4, 4)
-    torch.testing.assert_close(received(weights)[1, 2, 1, 0], 4 * weights[1, 2, :, 2].mean())
-    torch.testing.assert_close(received(-weights), received(weights))  # magnitudes
+    maps = received(weights, slice(0, None))
+    torch.testing.assert_close(maps[1, 2, 1, 0], 4 * weights[1, 2, :, 2].mean())
+    torch.testing.assert_close(received(-weights, slice(0, None)), maps)  # magnitudes
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_maps_of_one_block():
     maps, block, num_blocks = attention_maps(net, images, None)
     assert maps.shape == (3, 2, 4, 4) and (block, num_blocks) == (1, 2)
     torch.testing.assert_close(
-        attention_maps(net, images, 0)[0], received(attention_blocks(net, images)[0])
+        attention_maps(net, images, 0)[0], received(attention_blocks(net, images)[0], slice(0, 1))
     )
     with pytest.raises(LeanvitError, match=r"block=2: the net has 2 blocks.*0 to 1"):
         attention_maps(net, images, 2)
@@ -222,3 +226,28 @@ def test_rollout_maps_of_nets():
     maps = rollout_maps(pyramid, random_images(2, 32))
     assert maps.shape == (2, 8, 8)
     torch.testing.assert_close(maps.mean(dim=(1, 2)), torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("readout", "rows"),
+    [
+        ("cls", [0]),
+        ("token:0", [0]),
+        ("token:3", [3]),
+        ("mean", [1, 2, 3, 4]),
+        ("sum", [1, 2, 3, 4]),
+        ("weighted", [0, 1, 2, 3, 4]),
+    ],
+)
+def test_the_attention_drawn_is_that_of_what_is_read(readout: str, rows: list[int]) -> None:
+    net = ViT(8, 4, 3, dim=8, depth=1, heads=2, mlp_dim=8, readout=readout)
+    assert list(range(5))[readers(net, 5)] == rows
+
+
+def test_a_token_of_the_last_map_is_none_of_an_earlier_one() -> None:
+    net = nn.Module()
+    net.readout = Readout("token:2", 4, has_cls=False)
+    assert readers(net, 4) == slice(2, 3)
+    assert readers(net, 16) == slice(0, None)
+    assert readers(nn.Module(), 5) == slice(0, 1)
+    assert readers(nn.Module(), 4) == slice(0, None)

@@ -13,8 +13,7 @@ from leanvit.evaluation.figures import save_figure
 from leanvit.evaluation.inside_figures import FIGURES, check_names, draw
 from leanvit.evaluation.look import Look
 from leanvit.evaluation.panels import draw_map, evenly, mosaic
-from leanvit.models.coatnet import CoAtNet
-from leanvit.models.relative_position import RelativePositionBias
+from leanvit.models.coatnet import CoAtNet, RelativeAttention
 from leanvit.models.vit import ViT
 
 
@@ -160,12 +159,17 @@ def test_position_similarity_of_tokens_and_of_a_map():
 
 
 def test_a_bias_table_shows_the_key_from_the_query():
-    bias = RelativePositionBias(2, 3, 3)
-    (table,) = inside.bias_tables(bias).values()
+    attention = RelativeAttention(8, 3, 2, 4, 0.0, "sdpa")
+    nn.init.normal_(attention.relative_position_table)
+    (table,) = inside.bias_tables(attention).values()
     centre, right_of_it, below_it = 4, 5, 7
     assert table.shape == (2, 5, 5)
-    torch.testing.assert_close(table[:, 2, 3], bias()[:, centre, right_of_it].detach())
-    torch.testing.assert_close(table[:, 3, 2], bias()[:, centre, below_it].detach())
+    torch.testing.assert_close(
+        table[:, 2, 3], attention.position_bias()[:, centre, right_of_it].detach()
+    )
+    torch.testing.assert_close(
+        table[:, 3, 2], attention.position_bias()[:, centre, below_it].detach()
+    )
     assert len(inside.bias_tables(pyramid())) == 3
 
 

@@ -42,7 +42,7 @@ def literal_relative_attention(attention: RelativeAttention, tokens: Tensor, siz
                 rows, columns = i // size - j // size, i % size - j % size
                 row = (rows + size - 1) * (2 * size - 1) + columns + size - 1
                 product = query[i, channels] @ key[j, channels] / math.sqrt(dim_head)
-                scores[j] = product + attention.position_bias.relative_position_table[row, head]
+                scores[j] = product + attention.relative_position_table[row, head]
             attended[i, channels] = scores.softmax(dim=0) @ value[:, channels]
     return attention.out(attended)
 
@@ -53,7 +53,7 @@ def test_relative_attention_equals_the_double_loop() -> None:
     attention = RelativeAttention(
         dim=12, map_size=3, heads=2, dim_head=4, dropout=0.0, attention="sdpa"
     ).double()
-    nn.init.normal_(attention.position_bias.relative_position_table)
+    nn.init.normal_(attention.relative_position_table)
     tokens = torch.randn(2, 9, 12, dtype=torch.float64)
     literal = torch.stack([literal_relative_attention(attention, image, 3) for image in tokens])
     torch.testing.assert_close(attention(tokens), literal, rtol=0, atol=1e-12)
@@ -73,7 +73,7 @@ def test_position_gradient_is_the_same_bit_for_bit_with_several_threads() -> Non
     attention = RelativeAttention(
         dim=8, map_size=14, heads=4, dim_head=2, dropout=0.0, attention="sdpa"
     )
-    nn.init.normal_(attention.position_bias.relative_position_table)
+    nn.init.normal_(attention.relative_position_table)
     # Heads innermost in memory: the layout in which atomic adds do lose the order here.
     upstream = torch.randn(196, 196, 4).permute(2, 0, 1)
     num_threads = torch.get_num_threads()
@@ -83,7 +83,7 @@ def test_position_gradient_is_the_same_bit_for_bit_with_several_threads() -> Non
         for _ in range(5):
             attention.zero_grad()
             attention.position_bias().backward(upstream)
-            gradients.append(attention.position_bias.relative_position_table.grad.clone())
+            gradients.append(attention.relative_position_table.grad.clone())
     finally:
         torch.set_num_threads(num_threads)
     assert all(torch.equal(gradients[0], gradient) for gradient in gradients[1:])
@@ -178,7 +178,7 @@ def test_a_shifted_map_moves_no_bias() -> None:
     attention = RelativeAttention(
         dim=8, map_size=4, heads=3, dim_head=4, dropout=0.0, attention="sdpa"
     )
-    nn.init.normal_(attention.position_bias.relative_position_table)
+    nn.init.normal_(attention.relative_position_table)
     bias = attention.position_bias().reshape(3, 4, 4, 4, 4)
     neighbours = torch.stack([bias[:, r, c, r, c + 1] for r in range(4) for c in range(3)])
     backwards = torch.stack([bias[:, r, c + 1, r, c] for r in range(4) for c in range(3)])

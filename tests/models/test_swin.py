@@ -147,7 +147,7 @@ def literal_weights(attention: WindowAttention, features: Tensor) -> Tensor:
                 rows, columns = i // size - j // size, i % size - j % size
                 row = (rows + window - 1) * (2 * window - 1) + columns + window - 1
                 product = query[i, channels] @ key[j, channels] / math.sqrt(dim_head)
-                bias = attention.position_bias.relative_position_table[row, head]
+                bias = attention.relative_position_table[row, head]
                 scores[place] = product + bias
             weights[head, i, keys] = scores.softmax(dim=0)
     return weights

@@ -1,5 +1,6 @@
 """Layer-wise learning rates against the formula."""
 
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -50,13 +51,16 @@ def test_the_head_comes_first_and_frozen_parts_not_at_all() -> None:
 def test_stages_are_ordered_too_and_a_net_without_order_is_refused() -> None:
     net = nn.Module()
     net.stem = nn.Linear(2, 2)
+    block = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     net.stages = nn.Sequential(
-        nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        nn.Sequential(block), nn.Sequential(nn.Conv2d(2, 2, 1), deepcopy(block), nn.LayerNorm(2))
     )
     net.head = nn.Linear(2, 2)
     found = scales(net, 0.1)
-    names = ("stem", "stages.0.0", "stages.1.0", "stages.1.1", "head")
-    assert [found[f"{name}.weight"] for name in names] == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1])
+    names = ("stem", "stages.0.0.0", "stages.1.0", "stages.1.1.0", "stages.1.2", "head")
+    assert [found[f"{name}.weight"] for name in names] == pytest.approx(
+        [1e-3, 1e-2, 1e-1, 1e-1, 1e-1, 1]
+    )
     with pytest.raises(LeanvitError, match="Linear has neither blocks nor stages"):
         parameter_groups(nn.Linear(2, 2), 0.0, 0.5)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
 from leanvit.models.attention import record_attention
+from leanvit.models.readout import Readout
 
 FINE_SIDE = 7  # positions; a map with fewer a side shows little of where
 
@@ -64,17 +65,33 @@ def _is_square(weights: Tensor) -> bool:
     return weights.shape[-2] == weights.shape[-1]
 
 
+def readers(net: nn.Module, num_tokens: int) -> slice:
+    """The tokens whose attention counts: those of ``num_tokens`` that ``net`` reads out.
+
+    [CLS], or the one token of its place; all patches where their mean or sum is read, and [CLS]
+    with them where it is added. All positions of a map that is not the last, where one is read.
+    """
+    prefix = split_tokens(num_tokens)[0]
+    readout = getattr(net, "readout", None)
+    if not isinstance(readout, Readout):
+        return slice(0, 1) if prefix else slice(0, None)
+    if readout.kind == "weighted":
+        return slice(0, None)
+    if not readout.reads_one_token or num_tokens != readout.num_prefix + readout.num_patches:
+        return slice(prefix, None)
+    return slice(readout.place, readout.place + 1)
+
+
 def received(
-    weights: Float[Tensor, "batch heads tokens tokens"],
+    weights: Float[Tensor, "batch heads tokens tokens"], queries: slice
 ) -> Float[Tensor, "batch heads side side"]:
-    """What each position of the map is given: by [CLS], or else by all queries on average.
+    """What each position of the map is given by some queries, on average.
 
     In units of even attention: 1 is what a token gets if all get the same. Weights that can be
     negative (mixtures of keys) count by their magnitude.
     """
     prefix, side = split_tokens(weights.shape[-1])
-    queries = weights[:, :, :prefix] if prefix else weights
-    given = queries.abs().mean(dim=2)[..., prefix:] * weights.shape[-1]
+    given = weights[:, :, queries].abs().mean(dim=2)[..., prefix:] * weights.shape[-1]
     return rearrange(given, "batch heads (rows columns) -> batch heads rows columns", rows=side)
 
 
@@ -107,7 +124,7 @@ def attention_maps(
                 f"block={block}: the net has {len(blocks)} blocks with attention, choose 0 to "
                 f"{len(blocks) - 1}"
             )
-        maps.append(received(blocks[block]))
+        maps.append(received(blocks[block], readers(net, blocks[block].shape[-1])))
     assert block is not None
     return torch.cat(maps), block, len(blocks)
 
@@ -157,7 +174,7 @@ def pooling_matrix(num_later: int, num_earlier: int) -> Float[Tensor, "later ear
 def rollout_maps(
     net: nn.Module, images: Float[Tensor, "batch channels height width"]
 ) -> Float[Tensor, "batch side side"]:
-    """:func:`rollout` as :func:`received` reads it: to [CLS], or on average to all tokens.
+    """:func:`rollout` to what the net reads out, see :func:`readers`.
 
     Raises:
         LeanvitError: the net has no attention.
@@ -169,7 +186,7 @@ def rollout_maps(
             raise LeanvitError("the net has no attention over tokens: choose another figure")
         rolled = rollout(blocks)
         prefix, side = split_tokens(rolled.shape[-1])
-        has_cls = split_tokens(rolled.shape[-2])[0] == 1
-        given = (rolled[:, 0] if has_cls else rolled.mean(dim=1))[:, prefix:] * rolled.shape[-1]
+        queries = readers(net, rolled.shape[-2])
+        given = rolled[:, queries].mean(dim=1)[:, prefix:] * rolled.shape[-1]
         maps.append(rearrange(given, "batch (rows columns) -> batch rows columns", rows=side))
     return torch.cat(maps)

@@ -13,7 +13,12 @@ from einops import rearrange
 
 from leanvit.errors import LeanvitError
 from leanvit.evaluation import inside
-from leanvit.evaluation.attention_maps import attention_blocks, attention_maps, rollout_maps
+from leanvit.evaluation.attention_maps import (
+    attention_blocks,
+    attention_maps,
+    readers,
+    rollout_maps,
+)
 from leanvit.evaluation.figures import new_figure
 from leanvit.evaluation.look import Look
 from leanvit.evaluation.panels import (
@@ -37,7 +42,8 @@ MAX_COLUMNS = 8  # of maps beside an image
 
 def attention(look: Look) -> "matplotlib.figure.Figure | None":
     """One row an image: the image, then what each head of one block attends to, and their mean."""
-    if not attention_blocks(look.net, look.inputs[:1]):
+    blocks = attention_blocks(look.net, look.inputs[:1])
+    if not blocks:
         return None
     maps, block, num_blocks = attention_maps(look.net, look.inputs, look.block)
     shown = evenly(maps.shape[1], MAX_COLUMNS)
@@ -47,7 +53,7 @@ def attention(look: Look) -> "matplotlib.figure.Figure | None":
         look,
         list(maps.unbind(dim=1)),
         [*(f"head {head}" for head in shown), "mean of all"],
-        f"{_whose_attention(look)} to each position in block {block} of "
+        f"{_whose_attention(look, blocks[block].shape[-1])} to each position in block {block} of "
         f"0–{num_blocks - 1}, on a map of {side}x{side}. {RANGE}; 1 is attention spread evenly.",
         overlay=True,
     )
@@ -55,12 +61,13 @@ def attention(look: Look) -> "matplotlib.figure.Figure | None":
 
 def rollout(look: Look) -> "matplotlib.figure.Figure | None":
     """Each image beside its attention rollout."""
-    if not attention_blocks(look.net, look.inputs[:1]):
+    blocks = attention_blocks(look.net, look.inputs[:1])
+    if not blocks:
         return None
     maps = rollout_maps(look.net, look.inputs).cpu()
     num_columns = min(len(maps), 4)
     num_rows = -(-len(maps) // num_columns)
-    figure = new_figure(2.5 * num_columns, 1.6 * num_rows + 0.75)
+    figure = new_figure(max(5.0, 2.5 * num_columns), 1.6 * num_rows + 1.2)
     grid = figure.subplots(num_rows, 2 * num_columns, squeeze=False).ravel()
     for axes in grid[2 * len(maps) :]:
         axes.set_axis_off()
@@ -71,16 +78,19 @@ def rollout(look: Look) -> "matplotlib.figure.Figure | None":
     side = maps.shape[-1]
     explain(
         figure,
-        f"{_whose_attention(look)} to each position through all blocks and their residuals "
-        f"(rollout), on the map of {side}x{side} that enters the first of them. {RANGE}; 1 is "
+        f"{_whose_attention(look, blocks[-1].shape[-1])} to each position through all blocks and "
+        f"their residuals (rollout), on the map of {side}x{side} that enters the first of them. {RANGE}; 1 is "
         "attention spread evenly.",
     )
     return figure
 
 
-def _whose_attention(look: Look) -> str:
-    has_cls = hasattr(look.net, "cls_token")
-    return "Attention of [CLS]" if has_cls else "Mean attention of all positions"
+def _whose_attention(look: Look, num_tokens: int) -> str:
+    queries = readers(look.net, num_tokens)
+    if queries.stop is None:
+        return "Mean attention of all positions"
+    has_cls = hasattr(look.net, "cls_token") and queries.start == 0
+    return "Attention of [CLS]" if has_cls else f"Attention of token {queries.start}"
 
 
 def patches(look: Look) -> "matplotlib.figure.Figure | None":

@@ -1,4 +1,4 @@
-"""How fast a net is on this machine, and how much memory it takes: measured, never counted.
+"""How fast a net is on this machine, and how much memory it takes.
 
 - A net runs as :func:`leanvit.evaluation.predict.predict` runs it: evaluation mode, channels last,
   bfloat16 autocast or not, the device's fastest attention. It is moved to the device and stays.

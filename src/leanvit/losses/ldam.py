@@ -1,8 +1,8 @@
 """LDAM: label-distribution-aware margins.
 
 Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss",
-NeurIPS 2019 (https://arxiv.org/abs/1906.07413); scale and the largest margin are those of the
-official code (https://github.com/kaidic/LDAM-DRW).
+NeurIPS 2019 (https://arxiv.org/abs/1906.07413); the largest margin is that of the official code
+(https://github.com/kaidic/LDAM-DRW).
 
 - Before cross-entropy, the logit of an image's own class is lowered by a margin
   Delta_c = C / n_c^(1/4): the rarer the class, the further its images must stay from the others.

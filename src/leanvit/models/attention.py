@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.flex_attention import flex_attention
 
 from leanvit.errors import LeanvitError
 
@@ -50,6 +51,8 @@ def attend(
     if kernel == "math" or _records is not None:
         return _literal(query, key, value, bias, scale)
     if kernel == "flex" and query.is_cuda:
+        if torch.compiler.is_compiling():  # with the whole net
+            return flex(flex_attention, query, key, value, bias, scale)
         return flex(_compiled_flex(), query, key, value, bias, scale)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
 
@@ -57,7 +60,7 @@ def attend(
 def _literal(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
 ) -> Tensor:
-    scores = (query @ key.transpose(-2, -1)) * (scale or query.shape[-1] ** -0.5)
+    scores = (query @ key.transpose(-2, -1)) * (query.shape[-1] ** -0.5 if scale is None else scale)
     if bias is None:
         weights = scores.softmax(dim=-1)
     else:
@@ -89,8 +92,6 @@ def flex(
 
 @cache
 def _compiled_flex() -> Callable[..., Any]:
-    from torch.nn.attention.flex_attention import flex_attention
-
     return torch.compile(flex_attention)
 
 

@@ -25,6 +25,7 @@ experiments ``coatnet_v0.*`` repeat, and it is made for images of 32 pixels:
 import itertools
 from collections.abc import Sequence
 
+import torch
 from einops import rearrange
 from einops.layers.torch import Rearrange
 from jaxtyping import Float
@@ -33,7 +34,8 @@ from torchvision.ops import SqueezeExcitation, StochasticDepth
 
 from leanvit.errors import LeanvitError
 from leanvit.models.attention import attend, check_kernel
-from leanvit.models.relative_position import RelativePositionBias
+from leanvit.models.readout import Readout
+from leanvit.models.relative_position import relative_position_bias, relative_position_index
 
 
 class MBConv(nn.Module):
@@ -79,6 +81,8 @@ class MBConv(nn.Module):
 class RelativeAttention(nn.Module):
     """Multi-head self-attention whose scores get a learned bias for the offset of two positions."""
 
+    relative_position_index: Tensor
+
     def __init__(
         self, dim: int, map_size: int, heads: int, dim_head: int, dropout: float, attention: str
     ) -> None:
@@ -87,7 +91,12 @@ class RelativeAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * heads * dim_head, bias=False)
         self.out = nn.Linear(heads * dim_head, dim)
         self.dropout = nn.Dropout(dropout)
-        self.position_bias = RelativePositionBias(heads, map_size, map_size)
+        self.relative_position_table = nn.Parameter(torch.empty((2 * map_size - 1) ** 2, heads))
+        index = relative_position_index(map_size, map_size)
+        self.register_buffer("relative_position_index", index, persistent=False)
+
+    def position_bias(self) -> Float[Tensor, "heads tokens tokens"]:
+        return relative_position_bias(self.relative_position_table, self.relative_position_index)
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"]
@@ -206,12 +215,13 @@ class CoAtNet(nn.Module):
             except after the query, key and value projections.
         drop_path_rate: probability of skipping a residual branch of the last block for one image;
             it grows linearly from 0 at the first block.
+        readout: of the last map; see :class:`leanvit.models.readout.Readout`.
         attention: see :func:`leanvit.models.attention.attend`.
 
     Raises:
         LeanvitError: if the lists disagree in length, a block type is unknown, a convolution stage
             follows an attention stage, ``image_size`` does not suit the halvings, or there is no
-            such attention.
+            such readout or attention.
     """
 
     def __init__(
@@ -229,6 +239,7 @@ class CoAtNet(nn.Module):
         in_channels: int = 3,
         dropout: float = 0.0,
         drop_path_rate: float = 0.0,
+        readout: str = "mean",
         attention: str = "sdpa",
     ) -> None:
         super().__init__()
@@ -256,23 +267,26 @@ class CoAtNet(nn.Module):
             in_dim = dim
         self.stages = nn.Sequential(*stages)
         self.norm = nn.LayerNorm(in_dim)
+        self.readout = Readout(readout, map_size**2, has_cls=False)
         self.head = nn.Linear(in_dim, num_classes)
         self._initialise()
 
     def _initialise(self) -> None:
-        """Linear layers as in DeiT; BatchNorm makes the convolutions' scale moot."""
+        """Linear layers and positions as in DeiT; BatchNorm makes the convolutions' scale moot."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            elif isinstance(module, RelativeAttention):
+                nn.init.trunc_normal_(module.relative_position_table, std=0.02)
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
         features = self.stages(self.stem(images))
         tokens = self.norm(rearrange(features, "batch dim h w -> batch (h w) dim"))
-        return self.head(tokens.mean(dim=1))
+        return self.head(self.readout(tokens))
 
 
 def _check_stages(

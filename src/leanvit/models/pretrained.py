@@ -13,9 +13,21 @@ from leanvit.models.order import blocks_in_order
 from leanvit.weights import mismatch
 
 # mean and standard deviation per channel, in 0..1, of the images that the weights were made with
-IMAGENET_STATISTICS = (torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225]))
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 State = dict[str, Tensor]
+
+
+def check_input_size(input_size: int, multiple: int) -> None:
+    """See that an image of ``input_size`` pixels can be cut into patches.
+
+    Raises:
+        LeanvitError: it cannot.
+    """
+    if input_size < multiple or input_size % multiple:
+        raise LeanvitError(
+            f"model.input_size={input_size} must be a multiple of {multiple}, such as 224"
+        )
 
 
 def find_weights(weights: str, entry: WeightsEnum) -> Path:
@@ -29,7 +41,7 @@ def find_weights(weights: str, entry: WeightsEnum) -> Path:
         LeanvitError: there is no such file; the message says where to put it.
     """
     if weights != "imagenet":
-        path = Path(weights).expanduser()
+        path = Path(str(weights)).expanduser()
         if not path.is_file():
             raise LeanvitError(f"model.weights={weights}: there is no such file")
         return path
@@ -58,8 +70,7 @@ def load_weights(net: nn.Module, path: Path, rename: Callable[[State], State]) -
         LeanvitError: not a state dict, or one of another net; the first keys are named.
     """
     try:
-        # mapped, not read: a net without storage only compares the shapes
-        found = rename(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+        found = rename(_read(path))
     except Exception as error:  # torch raises many kinds for a damaged file
         raise LeanvitError(
             f"model.weights={path} is damaged or not a state dict in torchvision's names"
@@ -75,12 +86,19 @@ def load_weights(net: nn.Module, path: Path, rename: Callable[[State], State]) -
         net.load_state_dict(found)
 
 
+def _read(path: Path) -> State:
+    try:  # mapped, not read: a net without storage only compares the shapes
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:  # a file of an older torch cannot be mapped
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def freeze(net: nn.Module, finetune: str) -> None:
     """Let only a part of ``net`` be trained.
 
     Args:
         finetune: "all"; "head", with the readout's own weights; or "last_<n>": the last n blocks,
-            with the norm and the head. In a pyramid what joins two stages counts as a block.
+            with the norm and the head; Swin's patch mergings count as blocks.
 
     Raises:
         LeanvitError: none of these, or the net has fewer blocks.
@@ -96,7 +114,7 @@ def freeze(net: nn.Module, finetune: str) -> None:
         )
     trained = [net.head, net.readout]
     if num_blocks:
-        trained += [net.norm, *blocks[-num_blocks:]]
+        trained += [net.norm, *(module for block in blocks[-num_blocks:] for module in block)]
     net.requires_grad_(False)
     for part in trained:
         part.requires_grad_(True)

@@ -29,8 +29,8 @@ class Readout(nn.Module):
 
     def __init__(self, readout: str, num_patches: int, has_cls: bool) -> None:
         super().__init__()
-        self.kind, _, place = readout.partition(":")
-        self.num_prefix = int(has_cls)
+        self.kind, _, place = str(readout).partition(":")
+        self.num_prefix, self.num_patches = int(has_cls), num_patches
         _check(readout, self.kind, place, num_patches, has_cls)
         self.place = int(place or 0)
         self.reads_one_token = self.kind in ("cls", "token")
@@ -59,6 +59,6 @@ def _check(readout: str, kind: str, place: str, num_patches: int, has_cls: bool)
                 f"readout={readout} is beyond the sequence of {last + 1} tokens: give 0 to {last}"
                 + (" (0 is [CLS])" if has_cls else "")
             )
-    elif readout not in kinds:
+    elif kind == "token" or readout not in kinds:
         why = " (this net has no [CLS] token)" if kind == "cls" else ""
         raise LeanvitError(f"readout={readout}{why}: choose from {', '.join(kinds)}")

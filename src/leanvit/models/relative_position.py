@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def relative_position_index(height: int, width: int) -> Int[Tensor, "tokens tokens"]:
@@ -24,24 +24,14 @@ def relative_position_index(height: int, width: int) -> Int[Tensor, "tokens toke
     return row_offsets * (2 * width - 1) + column_offsets
 
 
-class RelativePositionBias(nn.Module):
+def relative_position_bias(
+    table: Float[Tensor, "offsets heads"], index: Int[Tensor, "tokens tokens"]
+) -> Float[Tensor, "heads tokens tokens"]:
     """What is added to the scaled scores of (query, key), the same for all images.
 
     Args:
-        height, width: of the map or window in positions, read row by row.
+        table: the learned biases.
+        index: see :func:`relative_position_index`.
     """
-
-    relative_position_index: Tensor
-
-    def __init__(self, heads: int, height: int, width: int) -> None:
-        super().__init__()
-        num_offsets = (2 * height - 1) * (2 * width - 1)
-        self.relative_position_table = nn.Parameter(torch.empty(num_offsets, heads))
-        nn.init.trunc_normal_(self.relative_position_table, std=0.02)
-        index = relative_position_index(height, width)
-        self.register_buffer("relative_position_index", index, persistent=False)
-
-    def forward(self) -> Float[Tensor, "heads tokens tokens"]:
-        # An embedding lookup sums the gradient in a fixed order; `table[index]` uses atomic adds.
-        looked_up = F.embedding(self.relative_position_index, self.relative_position_table)
-        return rearrange(looked_up, "queries keys heads -> heads queries keys")
+    # An embedding lookup sums the gradient in a fixed order; `table[index]` uses atomic adds.
+    return rearrange(F.embedding(index, table), "queries keys heads -> heads queries keys")

@@ -29,7 +29,7 @@ from torchvision.ops import StochasticDepth
 from leanvit.errors import LeanvitError
 from leanvit.models.attention import attend, check_kernel
 from leanvit.models.readout import Readout
-from leanvit.models.relative_position import RelativePositionBias
+from leanvit.models.relative_position import relative_position_bias, relative_position_index
 
 
 def window_places(
@@ -58,6 +58,7 @@ class WindowAttention(nn.Module):
     """Multi-head self-attention inside the windows of a map rolled by ``shift``."""
 
     mask: Tensor
+    relative_position_index: Tensor
 
     def __init__(
         self,
@@ -75,9 +76,15 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
-        self.position_bias = RelativePositionBias(heads, window_size, window_size)
+        num_offsets = (2 * window_size - 1) ** 2
+        self.relative_position_table = nn.Parameter(torch.empty(num_offsets, heads))
+        index = relative_position_index(window_size, window_size)
+        self.register_buffer("relative_position_index", index, persistent=False)
         # of truth values: averaging the weights of a net averages its floating buffers, too
         self.register_buffer("mask", shift_mask(map_size, window_size, shift), persistent=False)
+
+    def position_bias(self) -> Float[Tensor, "heads tokens tokens"]:
+        return relative_position_bias(self.relative_position_table, self.relative_position_index)
 
     def forward(
         self, features: Float[Tensor, "batch height width dim"]
@@ -246,6 +253,8 @@ class Swin(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            elif isinstance(module, WindowAttention):
+                nn.init.trunc_normal_(module.relative_position_table, std=0.02)
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
@@ -276,7 +285,7 @@ def _our_name(name: str) -> str:
     block, rest = rest.split(".", 1)
     rest = rest.replace("norm1", "attention_norm").replace("norm2", "mlp_norm")
     rest = rest.replace("attn.proj", "attention.out").replace("attn.", "attention.")
-    rest = rest.replace("relative_position_bias_table", "position_bias.relative_position_table")
+    rest = rest.replace("relative_position_bias_table", "relative_position_table")
     return f"stages.{stage}.{int(block) + (stage > 0)}.{rest}"  # ours count the merging too
 
 

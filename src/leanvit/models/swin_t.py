@@ -17,7 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.models import Swin_T_Weights
 
-from leanvit.models.pretrained import IMAGENET_STATISTICS, find_weights, freeze, load_weights
+from leanvit.models.pretrained import (
+    IMAGENET_STATISTICS,
+    check_input_size,
+    find_weights,
+    freeze,
+    load_weights,
+)
 from leanvit.models.swin import Swin, from_torchvision
 
 
@@ -37,8 +43,6 @@ class SwinT(Swin):
         LeanvitError: no weights, weights of another net, or a value that cannot be.
     """
 
-    statistics = IMAGENET_STATISTICS
-
     def __init__(
         self,
         image_size: int,
@@ -52,6 +56,7 @@ class SwinT(Swin):
         readout: str = "mean",
         attention: str = "sdpa",
     ) -> None:
+        check_input_size(input_size, 32)
         super().__init__(
             input_size,
             patch_size=4,
@@ -67,6 +72,7 @@ class SwinT(Swin):
         )
         self.image_size, self.input_size = image_size, input_size
         if weights:
+            self.statistics = IMAGENET_STATISTICS  # of the normalisation, in place of the data's
             path = find_weights(weights, Swin_T_Weights.IMAGENET1K_V1)
             load_weights(self, path, from_torchvision)
         freeze(self, finetune)

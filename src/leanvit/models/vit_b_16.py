@@ -20,7 +20,13 @@ from torch import Tensor
 from torchvision.models import ViT_B_16_Weights
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from leanvit.models.pretrained import IMAGENET_STATISTICS, find_weights, freeze, load_weights
+from leanvit.models.pretrained import (
+    IMAGENET_STATISTICS,
+    check_input_size,
+    find_weights,
+    freeze,
+    load_weights,
+)
 from leanvit.models.vit import ViT
 
 # torchvision's names of modules, and ours
@@ -65,8 +71,6 @@ class ViTB16(ViT):
         LeanvitError: no weights, weights of another net, or a value that cannot be.
     """
 
-    statistics = IMAGENET_STATISTICS
-
     def __init__(
         self,
         image_size: int,
@@ -79,6 +83,7 @@ class ViTB16(ViT):
         readout: str = "cls",
         attention: str = "sdpa",
     ) -> None:
+        check_input_size(input_size, 16)
         super().__init__(
             input_size,
             patch_size=16,
@@ -96,12 +101,15 @@ class ViTB16(ViT):
         )
         self.image_size, self.input_size = image_size, input_size
         if weights:
+            self.statistics = IMAGENET_STATISTICS  # of the normalisation, in place of the data's
             path = find_weights(weights, ViT_B_16_Weights.IMAGENET1K_V1)
             load_weights(self, path, self._rename)
         freeze(self, finetune)
 
     def _rename(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return from_torchvision(interpolate_embeddings(self.input_size, 16, state))
+        if "encoder.pos_embedding" in state:  # else they are another net's, which is told later
+            state = interpolate_embeddings(self.input_size, 16, state)
+        return from_torchvision(state)
 
     def embed(
         self, images: Float[Tensor, "batch channels height width"]

@@ -50,7 +50,7 @@ def _depths(net: nn.Module, layer_decay: float) -> tuple[dict[int, int], int]:
     if layer_decay == 1.0:
         return {}, 0
     blocks = blocks_in_order(net)
-    parts = [(block, depth) for depth, block in enumerate(blocks, start=1)]
+    parts = [(module, depth) for depth, block in enumerate(blocks, start=1) for module in block]
     for name in ("norm", "readout", "head"):
         if isinstance(part := getattr(net, name, None), nn.Module):
             parts.append((part, len(blocks) + 1))
