@@ -79,8 +79,8 @@ def rollout(look: Look) -> "matplotlib.figure.Figure | None":
     explain(
         figure,
         f"{_whose_attention(look, blocks[-1].shape[-1])} to each position through all blocks and "
-        f"their residuals (rollout), on the map of {side}x{side} that enters the first of them. {RANGE}; 1 is "
-        "attention spread evenly.",
+        f"their residuals (rollout), on the map of {side}x{side} that enters the first of them. "
+        f"{RANGE}; 1 is attention spread evenly.",
     )
     return figure
 
