@@ -24,21 +24,19 @@ Worth 16x16 Words", ICLR 2021 (https://arxiv.org/abs/2010.11929).
 
 Deviations:
 
-- Everything but the attention is :mod:`leanvit.models.vit`: pre-norm blocks, [CLS] or another
+- Everything but the attention is :class:`leanvit.models.vit.ViT`: pre-norm blocks, [CLS] or another
   readout, no biases of query, key and value. The paper's encoder is RoBERTa's.
 - E and F start normal with a deviation of n^-0.5, so that the k keys and values start at the scale
   of the tokens' own. Neither the sharing across layers nor a k that falls with depth is here.
 """
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from leanvit.errors import LeanvitError
 from leanvit.models.attention import attend, check_kernel
-from leanvit.models.readout import Readout
+from leanvit.models.vit import ViT
 
 
 class Attention(nn.Module):
@@ -63,6 +61,11 @@ class Attention(nn.Module):
         )
         self.out = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
+        for projection in (self.key_projection, self.value_projection):
+            nn.init.normal_(projection.weight, std=num_tokens**-0.5)
+        for linear in (self.qkv, self.out):
+            nn.init.trunc_normal_(linear.weight, std=0.02)
+        nn.init.zeros_(self.out.bias)
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"]
@@ -92,69 +95,17 @@ class Attention(nn.Module):
         return weights @ self.value_projection.weight.to(weights.dtype)
 
 
-class Block(nn.Module):
-    """One pre-norm encoder block: attention and MLP, each skipped by a residual connection."""
-
-    def __init__(
-        self,
-        dim: int,
-        num_tokens: int,
-        num_projected: int,
-        share_kv: bool,
-        heads: int,
-        mlp_dim: int,
-        dropout: float,
-        drop_path_rate: float,
-        attention: str,
-    ) -> None:
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(dim)
-        self.attention = Attention(
-            dim, num_tokens, num_projected, share_kv, heads, dropout, attention
-        )
-        self.mlp_norm = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, mlp_dim),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(mlp_dim, dim),
-            nn.Dropout(dropout),
-        )
-        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
-
-    def forward(
-        self, tokens: Float[Tensor, "batch tokens dim"]
-    ) -> Float[Tensor, "batch tokens dim"]:
-        tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens)))
-        return tokens + self.drop_path(self.mlp(self.mlp_norm(tokens)))
-
-
-class LinformerViT(nn.Module):
+class LinformerViT(ViT):
     """Vision transformer with linear attention: square images to logits.
 
     Args:
-        image_size: height and width of the images in pixels.
-        patch_size: height and width of a patch in pixels; divides ``image_size``.
-        num_classes: number of logits.
-        dim: channels of a token; divisible by ``heads``.
-        depth: number of encoder blocks.
-        heads: attention heads of a block.
-        mlp_dim: channels of the MLP's hidden layer.
         num_projected: keys and values that a query attends to, the paper's k; at most the tokens
             of an image, [CLS] included.
         share_kv: one projection for the keys and the values of a block, E = F.
-        in_channels: channels of the images.
-        dropout: probability of dropping a value after each linear layer of a block, except after
-            the query, key and value projections and E and F.
-        emb_dropout: the same for the tokens, just after the positions are added.
-        drop_path_rate: probability of skipping a residual branch of the last block for one image;
-            it grows linearly from 0 at the first block.
-        readout: see :class:`leanvit.models.readout.Readout`.
-        attention: see :func:`leanvit.models.attention.attend`.
+        others: see :class:`leanvit.models.vit.ViT`.
 
     Raises:
-        LeanvitError: if ``patch_size`` does not divide ``image_size``, or ``heads`` not ``dim``;
-            ``num_projected`` below 1 or above the tokens; no such readout or attention.
+        LeanvitError: ``num_projected`` below 1 or above the tokens; or as a ViT's.
     """
 
     def __init__(
@@ -175,76 +126,28 @@ class LinformerViT(nn.Module):
         readout: str = "cls",
         attention: str = "sdpa",
     ) -> None:
-        super().__init__()
-        _check_sizes(image_size, patch_size, dim, heads, num_projected)
-        num_patches = (image_size // patch_size) ** 2
-        num_tokens = 1 + num_patches
-        self.patch_embedding = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
-        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
-        self.position_embedding = nn.Parameter(torch.empty(1, num_tokens, dim))
-        self.emb_dropout = nn.Dropout(emb_dropout)
-        rates = [drop_path_rate * index / max(depth - 1, 1) for index in range(depth)]
+        super().__init__(
+            image_size,
+            patch_size,
+            num_classes,
+            dim,
+            depth,
+            heads,
+            mlp_dim,
+            in_channels=in_channels,
+            dropout=dropout,
+            emb_dropout=emb_dropout,
+            drop_path_rate=drop_path_rate,
+            readout=readout,
+            attention=attention,
+        )
+        num_tokens = self.position_embedding.shape[1]
+        if not 1 <= num_projected <= num_tokens:
+            raise LeanvitError(
+                f"LinformerViT: num_projected {num_projected} does not suit the {num_tokens} "
+                f"tokens of an image; take 1 to {num_tokens}, and less than half of them to save "
+                "any compute."
+            )
         lengths = (num_tokens, num_projected, share_kv)
-        self.blocks = nn.ModuleList(
-            Block(dim, *lengths, heads, mlp_dim, dropout, rate, attention) for rate in rates
-        )
-        self.norm = nn.LayerNorm(dim)
-        self.readout = Readout(readout, num_patches, has_cls=True)
-        self.head = nn.Linear(dim, num_classes)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        nn.init.trunc_normal_(self.cls_token, std=0.02)
-        nn.init.trunc_normal_(self.position_embedding, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, Attention):
-                for projection in (module.key_projection, module.value_projection):
-                    nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
-
-    def embed(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch tokens dim"]:
-        """Images to tokens: [CLS] first, then the patches row by row; positions added."""
-        patches = rearrange(
-            self.patch_embedding(images), "batch dim rows columns -> batch (rows columns) dim"
-        )
-        cls_tokens = self.cls_token.expand(len(images), -1, -1)
-        tokens = torch.cat((cls_tokens, patches), dim=1) + self.position_embedding
-        return self.emb_dropout(tokens)
-
-    def forward(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch classes"]:
-        tokens = self.embed(images)
         for block in self.blocks:
-            tokens = block(tokens)
-        if self.readout.reads_one_token:  # LayerNorm sees one token at a time: norm only that one
-            return self.head(self.norm(self.readout(tokens)))
-        return self.head(self.readout(self.norm(tokens)))
-
-
-def _check_sizes(
-    image_size: int, patch_size: int, dim: int, heads: int, num_projected: int
-) -> None:
-    if image_size % patch_size != 0:
-        divisors = [size for size in range(1, image_size + 1) if image_size % size == 0]
-        raise LeanvitError(
-            f"LinformerViT: patch_size {patch_size} does not divide image_size {image_size}; "
-            f"take a patch_size from {', '.join(map(str, divisors))}."
-        )
-    if dim % heads != 0:
-        raise LeanvitError(
-            f"LinformerViT: dim {dim} is not divisible by heads {heads}; "
-            f"take heads that divide it, or a dim such as {(dim // heads + 1) * heads}."
-        )
-    num_tokens = 1 + (image_size // patch_size) ** 2
-    if not 1 <= num_projected <= num_tokens:
-        raise LeanvitError(
-            f"LinformerViT: num_projected {num_projected} does not suit the {num_tokens} tokens of "
-            f"an image; take 1 to {num_tokens}, and less than half of them to save any compute."
-        )
+            block.attention = Attention(dim, *lengths, heads, dropout, attention)
