@@ -132,6 +132,22 @@ class TestModel:
         for key, buffer in net_of(name).named_buffers():
             assert torch.isfinite(buffer).all(), key
 
+    def test_literal_and_fused_attention_agree_with_gradients(self, name: str) -> None:
+        config = small_config(name)
+        if "attention" not in config.model or "weights" in config.model:
+            return  # pretrained nets are others' classes at a size that takes long
+        images = small_images(2).double()
+        found = []
+        for kernel in ("sdpa", "math"):
+            config.model.attention = kernel
+            net = assemble.build_net(config, num_classes=4).double().eval()
+            logits = net(images)
+            logits.sin().sum().backward()
+            grads = [p.grad for p in net.parameters() if p.grad is not None]
+            found.append([logits.detach(), *grads])
+        for fused, literal in zip(*found, strict=True):
+            torch.testing.assert_close(fused, literal, rtol=1e-7, atol=1e-9)
+
     def test_a_copy_trains_apart(self, name: str) -> None:
         net = net_of(name)
         twin = copy.deepcopy(net)

@@ -191,8 +191,9 @@ def test_every_model_has_parts_that_sum_to_it_and_kernels_that_cost_the_same(mod
     for name in ("blocks", "stages"):
         members = [f"{name}.{i}" for i in range(len(getattr(net, name, ())))]
         assert [each for each in names if each.startswith(name)] == members
-    assert 0 < counted.attention_macs < counted.macs
+    assert counted.attention_macs < counted.macs
     if "attention" in values:
+        assert counted.attention_macs > 0
         assert cost(build(model, attention="math")[0], 32) == counted
 
 
