@@ -27,34 +27,8 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from leanvit.errors import LeanvitError
-from leanvit.models.attention import attend, check_kernel
 from leanvit.models.readout import Readout
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention over all tokens, with heads of ``dim // heads`` channels."""
-
-    def __init__(self, dim: int, heads: int, dropout: float, attention: str) -> None:
-        super().__init__()
-        self.heads, self.kernel = heads, check_kernel(attention)
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.out = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(
-        self, tokens: Float[Tensor, "batch tokens dim"]
-    ) -> Float[Tensor, "batch tokens dim"]:
-        query, key, value = rearrange(
-            self.qkv(tokens),
-            "batch tokens (three heads dim_head) -> three batch heads tokens dim_head",
-            three=3,
-            heads=self.heads,
-        )
-        attended = attend(query, key, value, kernel=self.kernel)
-        attended = rearrange(
-            attended, "batch heads tokens dim_head -> batch tokens (heads dim_head)"
-        )
-        return self.dropout(self.out(attended))
+from leanvit.models.vit import Attention
 
 
 class Block(nn.Module):
@@ -71,7 +45,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads, dropout, attention)
+        self.attention = Attention(dim, heads, dropout, qkv_bias=False, attention=attention)
         self.mlp_norm = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(
             nn.Linear(dim, mlp_dim),
