@@ -38,7 +38,7 @@ def test_the_share_follows_the_beta_distribution() -> None:
     for alpha in (0.2, 0.8, 3.0):
         labels = torch.arange(20_000) // 10_000  # partners are of the other class, in any case
         labels = torch.cat([labels[:10_000], labels[10_000:]])
-        _, targets = MixUp(2, alpha)(torch.zeros(20_000, 3, 1, 1), labels)
+        _, targets = MixUp(2, alpha=alpha)(torch.zeros(20_000, 3, 1, 1), labels)
         share = targets.gather(1, labels[:, None])[:, 0].double()
         variance = 1 / (4 * (2 * alpha + 1))
         assert abs(share.mean() - 0.5) < 4 * math.sqrt(variance / 20_000)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from leanvit.losses.ce import CrossEntropy
+from leanvit.losses.class_balanced import ClassBalanced
 from leanvit.losses.ldam import LDAM
 
 COUNTS = torch.tensor([5, 1, 100, 20])
@@ -103,3 +104,24 @@ def test_refused() -> None:
         assert f"loss.scale={scale}" in refused(LDAM, COUNTS, scale=scale)
     assert "loss.label_smoothing=1.0" in refused(LDAM, COUNTS, label_smoothing=1.0)
     assert "class 1 has no training images" in refused(LDAM, torch.tensor([3, 0, 4]))
+
+
+def test_re_weighting_counts_each_image_by_the_effective_number_of_its_class() -> None:
+    logits, labels, _ = batch()
+    beta = 0.99
+    inverse = [(1 - beta) / (1 - beta**n) for n in COUNTS.tolist()]
+    weights = [len(inverse) * each / sum(inverse) for each in inverse]
+    loss = LDAM(COUNTS, 0.5, 3.0, beta=beta)
+    expected = sum(
+        weights[label] * literal(logits[i : i + 1], labels[i : i + 1], 0.5, 3.0)
+        for i, label in enumerate(labels.tolist())
+    )
+    torch.testing.assert_close(loss(logits, labels), expected / len(logits), rtol=1e-5, atol=0)
+
+
+def test_margin_0_with_re_weighting_is_the_class_balanced_loss() -> None:
+    logits, labels, soft = batch()
+    for targets in (labels, soft):
+        value = LDAM(COUNTS, max_margin=0.0, beta=0.99)(logits, targets)
+        expected = ClassBalanced(COUNTS, beta=0.99)(logits, targets)
+        torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)

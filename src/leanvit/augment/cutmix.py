@@ -5,21 +5,42 @@
 - Partners are the batch in reverse order: the batch is shuffled already.
 """
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+from leanvit.errors import LeanvitError
 
 
 class CutMix:
     """Paste a box of its partner into each image; targets become soft (batch, classes).
 
     Args:
+        class_counts: training images per class; not used, every mixing is built alike.
         alpha: of the Beta distribution; 1 draws the area uniformly.
         probability: of mixing a batch at all; an unmixed batch has one-hot targets.
+
+    Raises:
+        LeanvitError: ``alpha`` is not above 0 and finite, or ``probability`` not in [0, 1].
     """
 
-    def __init__(self, num_classes: int, alpha: float = 1.0, probability: float = 0.5) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        class_counts: Int64[Tensor, " classes"] | None = None,
+        alpha: float = 1.0,
+        probability: float = 0.5,
+    ) -> None:
+        if not 0 < alpha < math.inf:
+            raise LeanvitError(
+                f"CutMix's alpha={alpha} must be above 0 and finite: 1 is the paper's, and "
+                "mix=none mixes nothing"
+            )
+        if not 0 <= probability <= 1:
+            raise LeanvitError(f"mix.probability={probability} must lie between 0 and 1")
         self.num_classes, self.alpha, self.probability = num_classes, alpha, probability
 
     def __call__(
@@ -28,10 +49,20 @@ class CutMix:
         targets = one_hot(labels, self.num_classes).to(images.dtype)
         if torch.rand(()) >= self.probability:
             return images, targets
-        pasted = self.boxes(images)
-        mixed = torch.where(pasted[:, None], images.flip(0), images)
-        own = 1 - pasted.flatten(1).to(images.dtype).mean(1)
-        return mixed, torch.lerp(targets.flip(0), targets, own[:, None])
+        return self.paste(images.flip(0), targets.flip(0), images, targets)
+
+    def paste(
+        self,
+        foreground: Float[Tensor, "batch 3 height width"],
+        foreground_targets: Float[Tensor, "batch classes"],
+        background: Float[Tensor, "batch 3 height width"],
+        background_targets: Float[Tensor, "batch classes"],
+    ) -> tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch classes"]]:
+        """A box of each foreground on its background, and their targets by area."""
+        pasted = self.boxes(background)
+        mixed = torch.where(pasted[:, None], foreground, background)
+        own = 1 - pasted.flatten(1).to(background.dtype).mean(1)
+        return mixed, torch.lerp(foreground_targets, background_targets, own[:, None])
 
     def boxes(
         self, images: Float[Tensor, "batch 3 height width"]

@@ -26,7 +26,9 @@ class NoAugment:
 class NoMix:
     """Images and labels unchanged."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(
+        self, num_classes: int, class_counts: Int64[Tensor, " classes"] | None = None
+    ) -> None:
         pass
 
     def __call__(

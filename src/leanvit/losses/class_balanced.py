@@ -22,7 +22,7 @@ Deviations:
 import math
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -68,10 +68,7 @@ class ClassBalanced(nn.Module):
                 f"class {class_counts.argmin().item()} has no training images, so its weight would "
                 "be infinite: add some, or choose loss=ce"
             )
-        log_beta = math.log(beta) if beta else -math.inf
-        # 1 / (1 - beta^n); expm1 keeps its digits where beta is close to 1
-        inverse = -1 / torch.expm1(class_counts.float() * log_beta)
-        self.register_buffer("weight", inverse / inverse.mean(), persistent=False)
+        self.register_buffer("weight", class_weights(class_counts, beta), persistent=False)
         self.gamma, self.label_smoothing = gamma, label_smoothing
 
     def forward(
@@ -89,3 +86,13 @@ class ClassBalanced(nn.Module):
         # clamped: at p = 1 the gradient of (1 - p)^gamma with gamma < 1 is infinite
         hardness = (1 - log_p.exp()).clamp(min=1e-8) ** self.gamma
         return -(smooth * hardness * log_p).sum(1).mean()
+
+
+def class_weights(
+    class_counts: Int64[Tensor, " classes"], beta: float
+) -> Float32[Tensor, " classes"]:
+    """1 / (1 - beta^n_c), scaled to a mean of 1 over the classes."""
+    log_beta = math.log(beta) if beta else -math.inf
+    # expm1 keeps its digits where beta is close to 1
+    inverse = -1 / torch.expm1(class_counts.float() * log_beta)
+    return inverse / inverse.mean()

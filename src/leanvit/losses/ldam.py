@@ -19,14 +19,19 @@ Deviations:
   margin than the paper's 30 x 0.5 = 15 for the rarest class. With 30 the loss of an untrained net
   is several times log K, and evaluation, which knows no ``scale``, finds the net far too unsure.
 - Label smoothing, which the paper has not, leaves the margin to the image's own class.
-- The paper's deferred re-weighting is no part of the loss and not here.
+- Re-weighting, the paper's DRW, is another phase of the training: ``beta`` weighs the images, and
+  ``loss=ldam loss@late.loss=ldam late.loss.beta=0.9999`` begins with it at ``late.start``. The
+  weighted sum is divided by the batch size, as in loss=class_balanced; the official code divides by
+  the weights of the batch. Of a soft target each class's part has that class's weight.
 """
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import one_hot
 
 from leanvit.errors import LeanvitError
+from leanvit.losses.class_balanced import class_weights
 
 
 class LDAM(nn.Module):
@@ -37,14 +42,17 @@ class LDAM(nn.Module):
         max_margin: margin of the rarest class, in units of the logits.
         scale: multiplies logits and margins before the softmax; 1 leaves them as they are.
         label_smoothing: share of the target spread evenly over all classes.
+        beta: weigh images by the inverse effective number of their class, as loss=class_balanced
+            does; 0 weighs all alike.
 
     Raises:
         LeanvitError: ``max_margin`` is negative, ``scale`` not above 0, a class has no images, or
-            ``label_smoothing`` is not in [0, 1).
+            ``beta`` or ``label_smoothing`` is not in [0, 1).
     """
 
     soft_targets = True
     margins: Tensor
+    weight: Tensor
 
     def __init__(
         self,
@@ -52,6 +60,7 @@ class LDAM(nn.Module):
         max_margin: float = 0.5,
         scale: float = 1.0,
         label_smoothing: float = 0.0,
+        beta: float = 0.0,
     ) -> None:
         super().__init__()
         if max_margin < 0:
@@ -59,6 +68,10 @@ class LDAM(nn.Module):
         if scale <= 0:
             raise LeanvitError(
                 f"loss.scale={scale} must be above 0: 1 leaves the logits as they are"
+            )
+        if not 0 <= beta < 1:
+            raise LeanvitError(
+                f"loss.beta={beta} must be at least 0 and below 1: the paper's is 0.9999"
             )
         if not 0 <= label_smoothing < 1:
             raise LeanvitError(f"loss.label_smoothing={label_smoothing} is no share in [0, 1)")
@@ -69,6 +82,7 @@ class LDAM(nn.Module):
             )
         margins = (class_counts / class_counts.min()) ** -0.25
         self.register_buffer("margins", max_margin * margins, persistent=False)
+        self.register_buffer("weight", class_weights(class_counts, beta), persistent=False)
         self.scale, self.label_smoothing = scale, label_smoothing
 
     def forward(
@@ -78,8 +92,8 @@ class LDAM(nn.Module):
     ) -> Float[Tensor, ""]:
         if targets.ndim == 1:
             targets = one_hot(targets, logits.shape[1]).to(logits.dtype)
-        return cross_entropy(
-            self.scale * (logits - targets * self.margins),
-            targets,
-            label_smoothing=self.label_smoothing,
-        )
+        weighted = targets * self.weight
+        spread = weighted.sum(1, keepdim=True) / logits.shape[1]
+        smooth = weighted * (1 - self.label_smoothing) + spread * self.label_smoothing
+        log_p = torch.log_softmax(self.scale * (logits - targets * self.margins), dim=1)
+        return -(smooth * log_p).sum(1).mean()

@@ -118,3 +118,11 @@ def freeze(net: nn.Module, finetune: str) -> None:
     net.requires_grad_(False)
     for part in trained:
         part.requires_grad_(True)
+
+
+def backbone_is_frozen(net: nn.Module) -> bool:
+    """Whether nothing but the head, and what the readout weighs, is trained."""
+    return not any(
+        parameter.requires_grad and not name.startswith(("head.", "readout."))
+        for name, parameter in net.named_parameters()
+    )

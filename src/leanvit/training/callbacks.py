@@ -22,8 +22,8 @@ class History(L.Callback):
 
     A resumed run therefore continues the table of the epochs it kept, and the training time is the
     sum over all its lives (Lightning's CSVLogger begins anew). Columns: epoch (from 1), lr,
-    train_loss, val_loss, val_accuracy, val_balanced_accuracy, images (trained on, all ranks),
-    seconds (of the training steps, without validation).
+    train_loss, val_loss, val_accuracy, val_balanced_accuracy (neither of them in a pretraining),
+    images (trained on, all ranks), seconds (of the training steps, without validation).
     """
 
     def __init__(self, path: Path, say: bool) -> None:
@@ -48,7 +48,9 @@ class History(L.Callback):
         batch: tuple[Tensor, Tensor],
         batch_idx: int,
     ) -> None:
-        self.num_images += len(batch[1])
+        # of a mixing that pastes images of its own draw, each second one is only a source
+        is_doubled = getattr(pl_module, "draws_foreground", False)
+        self.num_images += len(batch[1]) // (2 if is_doubled else 1)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.validation_start = time.perf_counter()
@@ -76,10 +78,14 @@ class History(L.Callback):
 
 
 def _sentence(row: dict[str, float], num_epochs: int | None) -> str:
+    if "val_accuracy" in row:
+        accuracy, balanced = row["val_accuracy"], row["val_balanced_accuracy"]
+        validation = f"val accuracy {accuracy:.4f}, balanced {balanced:.4f}"
+    else:  # a pretraining classifies nothing
+        validation = f"val loss {row.get('val_loss', float('nan')):.4f}"
     return (
         f"epoch {int(row['epoch'])}/{num_epochs}: train loss {row['train_loss']:.3f}, "
-        f"val accuracy {row.get('val_accuracy', float('nan')):.4f}, "
-        f"balanced {row.get('val_balanced_accuracy', float('nan')):.4f}, {row['seconds']:.1f} s"
+        f"{validation}, {row['seconds']:.1f} s"
     )
 
 

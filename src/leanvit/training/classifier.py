@@ -13,8 +13,11 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from leanvit.augment.normalise import normalise
 from leanvit.errors import LeanvitError
+from leanvit.models.pretrained import backbone_is_frozen
 from leanvit.seeds import derive_seed
 from leanvit.training.parameter_groups import parameter_groups
+
+Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 CHECK_EVERY = 50  # steps between looks at the loss: each look waits for the device
 
@@ -27,12 +30,15 @@ class Classifier(L.LightningModule):
             sum of the returned terms is minimised instead of the criterion alone.
         loss: (logits, targets) -> scalar.
         mix: (images, labels) -> (images, targets).
+        late_loss, late_mix: take the place of ``loss`` and ``mix`` from epoch ``late_epoch`` on
+            (from 0), for deferred re-weighting and for mixing that ends. Validation losses are
+            ``late_loss``'s throughout, so that epochs compare.
         optimizer: called with parameter groups.
         scheduler: called with (optimizer, num_steps), stepped after each step.
         mean, std: of the training images, per channel, in 0..1; kept in the checkpoint.
         classes: their names; kept in the checkpoint.
         seed: an epoch's draws (dropout, mixing) come from (seed, epoch, rank).
-        weight_decay, layer_decay: see
+        weight_decay, layer_decay, backbone_lr: see
             :func:`leanvit.training.parameter_groups.parameter_groups`.
         gradient_clip: largest norm of the gradient, or ``None``.
         compile_net: compile the net when training starts.
@@ -45,7 +51,7 @@ class Classifier(L.LightningModule):
         self,
         net: nn.Module,
         loss: nn.Module,
-        mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        mix: Mix,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., LRScheduler],
         mean: Float32[Tensor, "3"],
@@ -54,6 +60,10 @@ class Classifier(L.LightningModule):
         seed: int = 0,
         weight_decay: float = 0.0,
         layer_decay: float = 1.0,
+        backbone_lr: float = 1.0,
+        late_loss: nn.Module | None = None,
+        late_mix: Mix | None = None,
+        late_epoch: int = 0,
         gradient_clip: float | None = None,
         compile_net: bool = False,
     ) -> None:
@@ -61,8 +71,18 @@ class Classifier(L.LightningModule):
         # conv nets run faster channels last, and images arrive so; others do not mind
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss, self.mix = loss, mix
+        self.late_loss, self.late_mix, self.late_epoch = (
+            late_loss or loss,
+            late_mix or mix,
+            late_epoch,
+        )
         self.optimizer, self.scheduler = optimizer, scheduler
+        # batches then are the ordinary images and as many to be pasted, see WithForeground
+        self.draws_foreground = any(
+            hasattr(each, "foreground_weights") for each in (self.mix, self.late_mix)
+        )
         self.weight_decay, self.layer_decay = weight_decay, layer_decay
+        self.backbone_lr = backbone_lr
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.classes = classes
@@ -83,15 +103,24 @@ class Classifier(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(derive_seed(self.seed, "train", self.current_epoch, self.global_rank))
+        if backbone_is_frozen(self.net):  # it is only read: no dropout, no batch statistics
+            self.net.eval()
+            self.net.head.train()
 
     def training_step(
         self,
         batch: tuple[UInt8[Tensor, "batch 3 height width"], Int64[Tensor, " batch"]],
         batch_index: int,
     ) -> Tensor:
-        images, targets = self.mix(normalise(batch[0], self.mean, self.std), batch[1])
+        is_late = self.current_epoch >= self.late_epoch
+        criterion = self.late_loss if is_late else self.loss
+        mix = self.late_mix if is_late else self.mix
+        images, labels = batch
+        if self.draws_foreground and not hasattr(mix, "foreground_weights"):
+            images, labels = images.chunk(2)[0], labels.chunk(2)[0]  # without the foregrounds
+        images, targets = mix(normalise(images, self.mean, self.std), labels)
         if hasattr(self.net, "loss_terms"):
-            terms = self.net.loss_terms(images, targets, self.loss)
+            terms = self.net.loss_terms(images, targets, criterion)
             self.log_dict(
                 {f"train/{name}": term for name, term in terms.items()},
                 on_step=False,
@@ -99,7 +128,7 @@ class Classifier(L.LightningModule):
             )
             loss = torch.stack(list(terms.values())).sum()
         else:
-            loss = self.loss(self.net(images).float(), targets)
+            loss = criterion(self.net(images).float(), targets)
         self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, sync_dist=True)
         if batch_index % CHECK_EVERY == 0:
             self._refuse_nan(loss)
@@ -121,7 +150,7 @@ class Classifier(L.LightningModule):
         images, labels = batch
         logits = self(images).float()
         self.confusion.update(logits, labels)
-        loss = self.loss(logits, labels)
+        loss = self.late_loss(logits, labels)
         self.log("val/loss", loss, batch_size=len(labels), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
@@ -133,7 +162,7 @@ class Classifier(L.LightningModule):
         self.log("val/balanced_accuracy", recall.mean().float(), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        groups = parameter_groups(self.net, self.weight_decay, self.layer_decay)
+        groups = parameter_groups(self.net, self.weight_decay, self.layer_decay, self.backbone_lr)
         optimizer = self.optimizer(groups)
         for group in optimizer.param_groups:  # before the scheduler takes them as what it scales
             group["lr"] *= group["lr_scale"]

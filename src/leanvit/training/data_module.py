@@ -1,6 +1,7 @@
 """One LightningDataModule for every data source."""
 
 from collections.abc import Callable
+from typing import Any
 
 import lightning as L
 import torch
@@ -18,6 +19,8 @@ from leanvit.data.loader import (
     make_loader,
 )
 from leanvit.data.split import stratified_split
+from leanvit.samplers.deferred import Deferred
+from leanvit.samplers.with_foreground import WithForeground
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -28,7 +31,9 @@ class ImageDataModule(L.LightningDataModule):
             images becomes the validation set.
         sampler: called with (labels, seed, rank, num_ranks).
         augment: applied to training batches only.
-        seed: of the validation split, the order of images and the augmentation.
+        seed: of the order of images, the augmentation and the validation split.
+        split_seed: of the validation split, where it is not ``seed``.
+        late_sampler: takes the place of ``sampler`` from epoch ``late_epoch`` on.
         memory_gib: device memory that images may fill; ``None``: half of what is free.
     """
 
@@ -42,16 +47,23 @@ class ImageDataModule(L.LightningDataModule):
         seed: int = 0,
         memory_gib: float | None = None,
         num_workers: int = 2,
+        split_seed: int | None = None,
+        late_sampler: Callable[..., Order] | None = None,
+        late_epoch: int = 0,
     ) -> None:
         super().__init__()
         self.test = splits.test
         if splits.val is not None:
             self.train, self.val = splits.train, splits.val
         else:
-            train, val = stratified_split(splits.train.labels, val_fraction, seed)
+            split_seed = seed if split_seed is None else split_seed
+            train, val = stratified_split(splits.train.labels, val_fraction, split_seed)
             self.train, self.val = splits.train.subset(train), splits.train.subset(val)
         self.sampler, self.augment, self.batch_size = sampler, augment, batch_size
         self.seed, self.memory_gib, self.num_workers = seed, memory_gib, num_workers
+        self.late_sampler, self.late_epoch = late_sampler, late_epoch
+        # set by a mixing that pastes images of its own draw: labels -> weight per image
+        self.foreground_weights: Callable[[Tensor], Tensor] | None = None
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation per channel of a sample of the training images, in 0..1."""
@@ -63,27 +75,41 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> ResidentLoader | WorkerLoader:
         assert self.trainer is not None
-        sampler = self.sampler(
-            labels=self.train.labels,
-            seed=self.seed,
-            rank=self.trainer.global_rank,
-            num_ranks=self.trainer.world_size,
+        place: dict[str, Any] = {
+            "labels": self.train.labels,
+            "seed": self.seed,
+            "rank": self.trainer.global_rank,
+            "num_ranks": self.trainer.world_size,
+        }
+        sampler = self.sampler(**place)
+        if self.late_sampler is not None:
+            sampler = Deferred(sampler, self.late_sampler(**place), self.late_epoch)
+        if self.foreground_weights is None:
+            return self._loader(self.train, sampler, self.augment, drop_last=True)
+        weights = self.foreground_weights(place.pop("labels"))
+        sampler = WithForeground(sampler, weights, self.batch_size, **place)
+        return self._loader(
+            self.train, sampler, self.augment, drop_last=True, batch_size=2 * self.batch_size
         )
-        return self._loader(self.train, sampler, self.augment, drop_last=True)
 
     def val_dataloader(self) -> ResidentLoader | WorkerLoader:
         # every rank sees all of it: the figures are exact, and ten per cent of an epoch is cheap
         return self._loader(self.val, InOrder(len(self.val)), NoAugment())
 
     def _loader(
-        self, data: ImageSet, sampler: Order, augment: Augment, drop_last: bool = False
+        self,
+        data: ImageSet,
+        sampler: Order,
+        augment: Augment,
+        drop_last: bool = False,
+        batch_size: int | None = None,
     ) -> ResidentLoader | WorkerLoader:
         assert self.trainer is not None
         return make_loader(
             data,
             sampler,
             augment,
-            self.batch_size,
+            batch_size or self.batch_size,
             self.trainer.strategy.root_device,
             self.memory_gib,
             self.num_workers,

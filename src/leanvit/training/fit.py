@@ -24,7 +24,6 @@ from leanvit.training.callbacks import (
     CheckpointHere,
     History,
 )
-from leanvit.training.classifier import Classifier
 from leanvit.training.data_module import ImageDataModule
 from leanvit.weights import mismatch
 
@@ -46,14 +45,19 @@ class Training:
     precision: str
 
     @property
+    def seconds(self) -> float:
+        """Of all training steps; 0 where nothing was trained."""
+        return sum(row["seconds"] for row in self.history)
+
+    @property
     def images_per_second(self) -> float:
         """Training images over training time, all ranks together."""
         total = sum(row["images"] for row in self.history)
-        return total / sum(row["seconds"] for row in self.history)
+        return total / self.seconds if total else 0.0
 
 
 def fit(
-    classifier: Classifier,
+    module: L.LightningModule,
     data: ImageDataModule,
     run_dir: Path,
     max_epochs: int,
@@ -65,7 +69,7 @@ def fit(
     precision: str = "auto",
     logger: Logger | None = None,
 ) -> Training:
-    """Fit ``classifier`` to ``data``.
+    """Fit ``module``, a classifier or a pretrainer, to ``data``.
 
     Leaves ``history.csv`` and ``checkpoints/{best,last}.ckpt`` in ``run_dir``. Where ``last.ckpt``
     stands already, training goes on after its epoch, and on CPU ends with the weights of a run
@@ -115,11 +119,11 @@ def fit(
         raise LeanvitError(f"trainer: {' '.join(str(error).split())}") from error
     resume = run_dir / "checkpoints" / "last.ckpt"
     if resume.exists():
-        check_match(resume, read_checkpoint(resume)["state_dict"], classifier.state_dict())
+        check_match(resume, read_checkpoint(resume)["state_dict"], module.state_dict())
         print(f"going on from {resume}", file=sys.stderr)
     path = str(resume) if resume.exists() else None
     with fastest_attention(device, "bf16" in str(trainer.precision)), _stops_are_told(trainer):
-        trainer.fit(classifier, data, ckpt_path=path, weights_only=False)
+        trainer.fit(module, data, ckpt_path=path, weights_only=False)
     best_epoch = int(read_checkpoint(run_dir / "checkpoints" / "best.ckpt")["epoch"]) + 1
     precision = str(trainer.precision)
     return Training(history.rows, best_epoch, trainer.strategy.root_device, precision)

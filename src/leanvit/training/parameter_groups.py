@@ -8,7 +8,7 @@ from leanvit.models.order import blocks_in_order
 
 
 def parameter_groups(
-    net: nn.Module, weight_decay: float, layer_decay: float = 1.0
+    net: nn.Module, weight_decay: float, layer_decay: float = 1.0, backbone_lr: float = 1.0
 ) -> list[dict[str, Any]]:
     """Optimizer groups: weights are decayed; norms, biases, positions and tokens are not.
 
@@ -22,26 +22,29 @@ def parameter_groups(
             and what comes before the first block slowest (layer-wise decay as in BEiT, Bao et al.
             2022, https://arxiv.org/abs/2106.08254). The factor is the group's ``lr_scale``; groups
             go from the head down.
+        backbone_lr: everything but the head learns at this share of the rate; it multiplies
+            ``lr_scale`` too.
 
     Raises:
         LeanvitError: ``layer_decay`` is not 1 and the net has no blocks in order.
     """
     depths, last = _depths(net, layer_decay)
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             own_name = name.rsplit(".", 1)[-1]
             is_embedding = "position" in own_name or "token" in own_name
             is_spared = parameter.ndim <= 1 or is_embedding
-            key = (last - depths.get(id(parameter), 0), is_spared)
+            is_slow = backbone_lr != 1.0 and not name.startswith("head.")
+            key = (is_slow, last - depths.get(id(parameter), 0), is_spared)
             groups.setdefault(key, []).append(parameter)
     return [
         {
-            "params": groups[below, is_spared],
+            "params": groups[is_slow, below, is_spared],
             "weight_decay": 0.0 if is_spared else weight_decay,
-            "lr_scale": layer_decay**below,
+            "lr_scale": layer_decay**below * (backbone_lr if is_slow else 1.0),
         }
-        for below, is_spared in sorted(groups)
+        for is_slow, below, is_spared in sorted(groups)
     ]
 
 
