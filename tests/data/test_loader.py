@@ -1,6 +1,7 @@
 """Both loaders give the same batches, in the sampler's order, reproducibly."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -9,9 +10,17 @@ from torch import Tensor
 
 from leanvit.augment.light import Light
 from leanvit.augment.none import NoAugment
+from leanvit.augment.trivial import Trivial
 from leanvit.data.decode import load_images
-from leanvit.data.images import ImageSet
-from leanvit.data.loader import InOrder, ResidentLoader, WorkerLoader, make_loader, num_batches
+from leanvit.data.images import ImageFiles, ImageSet
+from leanvit.data.loader import (
+    InOrder,
+    ResidentLoader,
+    WorkerLoader,
+    batches_at_once,
+    make_loader,
+    num_batches,
+)
 from leanvit.data.source import open_source
 from leanvit.samplers.balanced import Balanced
 from leanvit.samplers.shuffle import Shuffle
@@ -40,11 +49,15 @@ def test_batches_in_order_are_the_images() -> None:
     assert torch.equal(torch.cat([labels for _, labels in batches]), data.labels)
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize(("num_workers", "at_once"), [(0, 1), (1, 2), (0, 3), (0, 5)])
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_resident_and_worker_loader_are_identical(num_workers: int, drop_last: bool) -> None:
+def test_resident_and_worker_loader_are_identical(
+    num_workers: int, at_once: int, drop_last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leanvit.data.loader.CHUNK_PIXELS", at_once * 5 * 8 * 8)
     data = noise()
-    orders = {NoAugment: InOrder(23), Light: Shuffle(data.labels, seed=4)}
+    shuffle = Shuffle(data.labels, seed=4)
+    orders = {NoAugment: InOrder(23), Light: shuffle, Trivial: shuffle}
     for augment, sampler in orders.items():
         options = {"seed": 4, "rank": 1, "drop_last": drop_last}
         resident = ResidentLoader(data, sampler, augment(), 5, CPU, **options)
@@ -78,9 +91,9 @@ def test_an_epoch_is_reproducible_and_unlike_another() -> None:
 
     def batches(seed: int, epoch: int, rank: int = 0) -> Batches:
         sampler = Shuffle(data.labels, seed=0)  # the same order: augmentation alone must differ
-        loader = ResidentLoader(data, sampler, Light(), 8, CPU, seed=seed, rank=rank)
+        batches = ResidentLoader(data, sampler, Light(), 8, CPU, seed=seed, rank=rank)
         sampler.epoch = epoch
-        return list(loader)
+        return list(batches)
 
     assert same(batches(5, 2), batches(5, 2))
     for other in (batches(5, 3), batches(6, 2), batches(5, 2, rank=1)):
@@ -104,12 +117,35 @@ def test_ranks_share_an_epoch() -> None:
     assert len({*seen[0], *seen[1]}) == 22
 
 
-@pytest.mark.parametrize("loader", [ResidentLoader, WorkerLoader])
-def test_a_set_smaller_than_a_batch_is_one_batch(loader: type) -> None:
+@pytest.mark.parametrize("kind", [ResidentLoader, WorkerLoader])
+def test_a_set_smaller_than_a_batch_is_one_batch(kind: type) -> None:
     data = noise(3)
-    options = {"num_workers": 0} if loader is WorkerLoader else {}
-    batches = loader(data, Shuffle(data.labels), NoAugment(), 5, CPU, drop_last=True, **options)
+    options = {"num_workers": 0} if kind is WorkerLoader else {}
+    batches = kind(data, Shuffle(data.labels), NoAugment(), 5, CPU, drop_last=True, **options)
     assert len(batches) == 1 and [len(labels) for _, labels in batches] == [3]
+
+
+def test_small_batches_are_augmented_several_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = noise()
+    files = ImageFiles(tuple(map(Path, map(str, range(23)))), 8)
+    for pixels, expected in [(1, 1), (5 * 64, 1), (15 * 64 - 1, 2), (15 * 64, 3), (2**20, 3276)]:
+        monkeypatch.setattr("leanvit.data.loader.CHUNK_PIXELS", pixels)
+        assert batches_at_once(data, 5) == expected
+        assert batches_at_once(ImageSet(files, data.labels, data.classes), 5) == expected
+
+    class Recorded(NoAugment):
+        sizes: ClassVar[list[int]] = []
+
+        def __call__(self, prepared: Tensor, index: Tensor, generator: torch.Generator) -> Tensor:
+            self.sizes.append(len(index))
+            return super().__call__(prepared, index, generator)
+
+    monkeypatch.setattr("leanvit.data.loader.CHUNK_PIXELS", 15 * 64)
+    resident = ResidentLoader(data, InOrder(23), Recorded(), 5, CPU)
+    worker = WorkerLoader(data, InOrder(23), Recorded(), 5, CPU, num_workers=0)
+    assert same(list(resident), list(worker))
+    assert Recorded.sizes == [15, 8, 15, 8]
+    assert [len(labels) for _, labels in resident] == [5, 5, 5, 5, 3]
 
 
 def test_num_batches() -> None:

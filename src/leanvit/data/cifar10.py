@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,18 +47,38 @@ def cifar10(source: str | None = None, data_dir: str = "data", image_size: int =
 
 def official(root: Path, train: bool, image_size: int = 32) -> ImageSet:
     """One half of the official archive, in its official order."""
+    return read_archive(CIFAR10, "CIFAR-10", CLASSES, root, train, image_size)
+
+
+def read_archive(
+    dataset: Callable[..., Any],
+    name: str,
+    classes: tuple[str, ...] | None,
+    root: Path,
+    train: bool,
+    image_size: int,
+) -> ImageSet:
+    """One half of an archive that torchvision reads.
+
+    Args:
+        dataset: torchvision's CIFAR10 or CIFAR100.
+        classes: names of the classes; ``None``: as the archive has them.
+
+    Raises:
+        LeanvitError: neither in ``root`` nor to be downloaded.
+    """
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # torchvision tells each file it verifies
             root.mkdir(parents=True, exist_ok=True)
-            archive = CIFAR10(str(root), train=train, download=True)
+            archive = dataset(str(root), train=train, download=True)
     except (OSError, RuntimeError) as error:
         raise LeanvitError(
-            f"CIFAR-10 is not in {root} and cannot be downloaded ({' '.join(str(error).split())}): "
-            "put cifar-10-python.tar.gz there, or give data.source=<folder or zip of images>"
+            f"{name} is not in {root} and cannot be downloaded ({' '.join(str(error).split())}): "
+            f"put {name.lower()}-python.tar.gz there, or give data.source=<where the images are>"
         ) from error
     images = torch.from_numpy(archive.data).permute(0, 3, 1, 2)  # channels_last
     labels = torch.tensor(archive.targets)
-    return ImageSet(_resized(images, image_size), labels, CLASSES)
+    return ImageSet(_resized(images, image_size), labels, classes or tuple(archive.classes))
 
 
 def _resized(images: Tensor, image_size: int) -> Tensor:
