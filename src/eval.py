@@ -2,6 +2,7 @@
 
     python src/eval.py run=outputs/...
     python src/eval.py run=outputs/... data=folder data.source=...
+    python src/eval.py run=outputs/... logit_adjust=1.0      # or val: see leanvit.evaluation.adjust
 
 Results go to ``eval/`` in the run directory; the run's own metrics.json stays as it is.
 """
@@ -15,15 +16,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_method
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
 
 import assemble
 import command_line
 from leanvit.data.folder import folder, images_of_classes
 from leanvit.data.images import ImageSet
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.evaluate import evaluate
-from leanvit.evaluation.runs import read_run
+from leanvit.evaluation.adjust import check_tau
+from leanvit.evaluation.evaluate import Predicted, evaluate
+from leanvit.evaluation.result_table import print_metrics
+from leanvit.evaluation.runs import read_predictions, read_run
 from leanvit.training.fit import find_device
 
 
@@ -31,20 +33,35 @@ from leanvit.training.fit import find_device
 @command_line.keep_error
 def main(config: DictConfig) -> None:
     """Evaluate each run and print its figures."""
+    evaluate_runs(config)
+
+
+def evaluate_runs(config: DictConfig) -> None:
+    """One after the other, each into its own ``eval/``."""
+    if config.logit_adjust not in (None, "val"):
+        check_tau(config.logit_adjust)
+    console = Console(width=None if sys.stdout.isatty() else 120)
     for given in [config.run] if isinstance(config.run, str) else config.run:
         run_dir = command_line.find_run(given)
         place = run_dir / "eval" / what(config)
-        show(run_dir, evaluate_run(config, run_dir, place))
+        print_metrics(evaluate_run(config, run_dir, place), run_dir.name, console)
         print(f"{place}/metrics.json")
 
 
 def what(config: DictConfig) -> str:
-    """A folder name for the images and the checkpoint that are evaluated."""
+    """A folder name for the images, the checkpoint and the adjustment that are evaluated."""
     name = HydraConfig.get().runtime.choices.get("data") or "again"
     if config.get("data") and config.data.get("source"):
         source = command_line.full_path(config.data.source)
         name += f"-{Path(source).name}-{hashlib.sha256(source.encode()).hexdigest()[:4]}"
-    return name if config.checkpoint == "best" else f"{name}-{Path(config.checkpoint).stem}"
+    name += "" if config.checkpoint == "best" else f"-{Path(config.checkpoint).stem}"
+    return name + adjustment(config)
+
+
+def adjustment(config: DictConfig) -> str:
+    """``-tau1.0``, ``-tauval``, or nothing."""
+    tau = config.logit_adjust
+    return "" if tau is None else f"-tau{tau if tau == 'val' else float(tau)}"
 
 
 def evaluate_run(config: DictConfig, run_dir: Path, place: Path) -> dict:
@@ -52,7 +69,10 @@ def evaluate_run(config: DictConfig, run_dir: Path, place: Path) -> dict:
     about = read_run(run_dir)
     trained = assemble.load_run(run_dir, about["training"]["precision"], config.checkpoint)
     sets, source = images(config, assemble.load_config(run_dir), trained.classes)
-    kept = ("name", "choices", "overrides", "choices_hash", "seed", "training")
+    kept = {key: about[key] for key in ("name", "choices", "overrides", "seed", "training")}
+    if config.logit_adjust is not None:  # another row of a comparison than the run itself
+        kept["overrides"] = {**about["overrides"], "logit_adjust": config.logit_adjust}
+        warn_of_correcting_twice(about)
     return evaluate(
         place,
         trained,
@@ -62,12 +82,35 @@ def evaluate_run(config: DictConfig, run_dir: Path, place: Path) -> dict:
         device=find_device(config.device),
         memory_gib=config.memory_gib,
         about={
-            **{key: about[key] for key in kept},
+            **kept,
+            "choices_hash": about["choices_hash"] + adjustment(config),
             "checkpoint": config.checkpoint,
             "versions": assemble.versions(),
             "git_commit": assemble.git_commit(),
         },
+        validation=own_validation(run_dir) if config.checkpoint == "best" else None,
+        logit_adjust=config.logit_adjust,
     )
+
+
+def own_validation(run_dir: Path) -> Predicted:
+    """What the best checkpoint said of the run's validation images when the run was finished."""
+    saved = read_predictions(run_dir)
+    return Predicted(saved["val_probabilities"], saved["val_labels"])
+
+
+def warn_of_correcting_twice(about: dict) -> None:
+    """Say so where a loss or a sampler other than the plain ones was at work."""
+    groups = {key: key.split("@")[0] for key in about["choices"]}  # loss@late.loss is one of loss
+    plain = {"loss": ("ce", None), "sampler": ("shuffle", None)}
+    others = [f"{key}={about['choices'][key]}" for key, group in groups.items()
+              if group in plain and about["choices"][key] not in plain[group]]  # fmt: skip
+    if others:
+        print(
+            f"{about['name']} was trained with {', '.join(others)}: where that corrects for class "
+            "frequencies, logit_adjust corrects a second time",
+            file=sys.stderr,
+        )
 
 
 def images(
@@ -97,20 +140,6 @@ def images(
             f"on {', '.join(classes)}"
         )
     return {"test": splits.test}, splits.source
-
-
-def show(run_dir: Path, metrics: dict) -> None:
-    """One column per set of images."""
-    sets = [name for name in ("val", "test") if name in metrics]
-    table = Table("", *sets, title=f"{run_dir.name} on {metrics['source']}")
-    for key in ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "calibration_error"):
-        table.add_row(key.replace("_", " "), *(f"{metrics[name][key]:.4f}" for name in sets))
-    intervals = (metrics[name]["accuracy_interval"] for name in sets)
-    table.add_row("accuracy, 95 %", *(f"[{low:.4f}, {high:.4f}]" for low, high in intervals))
-    worst = (metrics[name]["worst_class"] for name in sets)
-    table.add_row("worst class", *(f"{each['name']} {each['recall']:.4f}" for each in worst))
-    table.add_row("images", *(f"{metrics[name]['n']:,}" for name in sets))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from leanvit.evaluation.calibration import fit_temperature
 from leanvit.evaluation.metrics import classification_metrics
 
 CLASSES = ["disc", "cross", "star"]
@@ -35,7 +36,9 @@ def write_fake_run(
     sampler: str = "shuffle",
     data: str = "shapes",
     source: str = SHAPES,
+    choices: dict[str, Any] | None = None,
     overrides: dict[str, Any] | None = None,
+    train_counts: Sequence[int] = (400, 300, 110),
     val_wrong: Sequence[int] = (),
     test_wrong: Sequence[int] = (),
     num_test: int = 90,
@@ -44,11 +47,14 @@ def write_fake_run(
     """Write a finished run whose wrong answers are those named, and return ``path``."""
     path.mkdir(parents=True)
     metrics: dict[str, Any] = {}
+    temperature = fit_temperature(*predictions(30, val_wrong))
     arrays: dict[str, np.ndarray] = {}
     for split, size, wrong in (("val", 30, val_wrong), ("test", num_test, test_wrong)):
         probabilities, labels = predictions(size, wrong)
         arrays[f"{split}_probabilities"], arrays[f"{split}_labels"] = probabilities, labels
-        metrics[split] = classification_metrics(probabilities, labels, CLASSES)
+        metrics[split] = classification_metrics(
+            probabilities, labels, CLASSES, train_counts=train_counts, temperature=temperature
+        )
     np.savez(path / "predictions.npz", **arrays)
     _write_history(path / "history.csv", num_epochs)
     (path / "config.yaml").write_text(f"seed: {seed}\n")
@@ -63,13 +69,14 @@ def write_fake_run(
                     "sampler": sampler,
                     "augment": "light",
                     "experiment": None,
+                    **(choices or {}),
                 },
                 "overrides": overrides or {},
-                "choices_hash": f"{model}-{loss}-{sampler}-{sorted((overrides or {}).items())}",
+                "choices_hash": str((model, loss, sampler, choices, overrides)),
                 "seed": seed,
                 "source": source,
                 "classes": CLASSES,
-                "train_counts": [40, 30, 10],
+                "train_counts": list(train_counts),
                 **metrics,
                 "cost": {
                     "params": 4_000_000,

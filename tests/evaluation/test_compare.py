@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import math
 import os
 from pathlib import Path
 
@@ -12,9 +14,15 @@ from rich.console import Console
 
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.compare import compare
-from leanvit.evaluation.intervals import T_QUANTILES, paired_difference, t_interval
+from leanvit.evaluation.comparison_csv import to_csv
+from leanvit.evaluation.intervals import (
+    T_QUANTILES,
+    paired_class_difference,
+    paired_difference,
+    t_interval,
+)
 from leanvit.evaluation.runs import find_failed, find_runs, read_history, read_run
-from leanvit.evaluation.table import print_table, to_csv, to_markdown, write_comparison
+from leanvit.evaluation.table import print_table, to_markdown, write_comparison
 
 
 def markdown_rows(text: str) -> list[dict[str, str]]:
@@ -60,8 +68,77 @@ def test_paired_difference_against_drawing_images():
 def test_paired_difference_of_the_same_answers_is_zero():
     correct = np.array([0.0, 1.0, 1.0, 0.5])
     result = paired_difference(correct, correct)
-    assert (result.value, result.low, result.high) == (0, 0, 0)
+    assert (result.value, result.low, result.high, result.p) == (0, 0, 0, 1)
     assert not result.is_shown
+
+
+def exact_mcnemar(gained: int, lost: int) -> float:
+    """Two-sided mid-p of McNemar's test: each differing image is gained or lost by a fair coin."""
+    n, fewer = gained + lost, min(gained, lost)
+    share = [math.comb(n, k) / 2**n for k in range(n + 1)]
+    return min(2 * (sum(share[:fewer]) + share[fewer] / 2), 1.0)
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(60, 40), (55, 50), (30, 12), (70, 40), (25, 25)])
+def test_p_is_close_to_mcnemars(gained, lost):
+    reference = (np.arange(1000) < 700).astype(np.float64)
+    correct = reference.copy()
+    correct[700 : 700 + gained], correct[:lost] = 1, 0
+    result = paired_difference(correct, reference, num_resamples=100_000)
+    other_way = paired_difference(reference, correct, num_resamples=100_000)
+    assert result.p == pytest.approx(exact_mcnemar(gained, lost), rel=0.1, abs=0.002)
+    assert other_way.p == pytest.approx(result.p, rel=0.05, abs=0.001)
+    assert result.is_shown == (result.p < 0.05)
+
+
+def test_p_is_never_zero():
+    result = paired_difference(np.ones(500), np.zeros(500), num_resamples=999)
+    assert result.p == 2 / 1000
+
+
+def test_without_a_difference_one_in_twenty_is_shown():
+    """Correctness of two nets that are equally good: p < 0.05 in about 5 % of the comparisons."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(600):
+        hard = rng.random(300)
+        correct, reference = (rng.random((2, 3, 300)) < hard).mean(axis=1)  # three seeds each
+        found.append(paired_difference(correct, reference, 400, seed=len(found)))
+    shown = np.mean([each.p < 0.05 for each in found])
+    assert 0.025 < shown < 0.08
+    assert np.mean([each.is_shown == (each.p < 0.05) for each in found]) > 0.99
+    assert np.mean([each.p for each in found]) == pytest.approx(0.5, abs=0.05)
+
+
+def test_class_difference_against_drawing_images_of_each_class():
+    """The literal twin: images drawn with replacement within each class, recalls averaged."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, 300, p=[0.6, 0.3, 0.1])
+    correct, reference = (rng.random((2, 4, 300)) < 0.3 + 0.2 * labels).mean(axis=1)
+    draws = []
+    for _ in range(4000):
+        recalls = []
+        for label in (0, 2):
+            index = rng.choice(np.flatnonzero(labels == label), (labels == label).sum())
+            recalls.append(correct[index].mean() - reference[index].mean())
+        draws.append(np.mean(recalls))
+    result = paired_class_difference(correct, reference, labels, [0, 2])
+    expected = np.mean([(correct - reference)[labels == label].mean() for label in (0, 2)])
+    assert result.value == pytest.approx(expected)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    assert (result.low, result.high) == pytest.approx((low, high), abs=0.006)
+    assert result.p == pytest.approx(2 * min(np.mean(np.array(draws) <= 0),
+                                             np.mean(np.array(draws) >= 0)), abs=0.03)  # fmt: skip
+
+
+def test_thirds_that_cancel_are_no_difference():
+    """Seven images a third better, seven a third worse: 0 on paper, and so in every digit."""
+    correct = np.array([1 / 3, 2 / 3, 1.0, 1 / 3, 0, 2 / 3, 1 / 3] * 2)
+    reference = np.roll(correct, 7)
+    result = paired_difference(correct, reference)
+    assert (result.value, result.low, result.high, result.p) == (0, 0, 0, 1)
+    result = paired_difference(np.array([2 / 3, 1 / 3]), np.array([1 / 3, 2 / 3]))
+    assert result.value == 0 and result.p == 1
 
 
 def test_pairing_shows_what_two_intervals_cannot():
@@ -220,6 +297,77 @@ def test_only_differing_settings_are_columns(tmp_path):
     ]
 
 
+def test_late_choices_are_columns_and_sweeps_are_not(tmp_path):
+    late = {"loss@late.loss": "ldam", "sampler@late.sampler": None, "sweep": "imbalance"}
+    plain = {"loss@late.loss": None, "sampler@late.sampler": None, "sweep": None}
+    runs = [
+        write_fake_run(tmp_path / "a", choices=late),
+        write_fake_run(tmp_path / "b", choices=plain, val_wrong=[0]),
+        write_fake_run(tmp_path / "c", loss="older", val_wrong=[0, 1]),  # knows no late choices
+    ]
+    (table,) = compare(runs)
+    assert table.settings == ["model", "loss", "sampler", "loss@late.loss"]
+    assert table.label(table.rows[0]) == "vit, cross_entropy, shuffle, loss@late.loss=ldam"
+    assert table.label(table.rows[1]) == "vit, cross_entropy, shuffle"
+    assert [row["loss@late.loss"] for row in markdown_rows(to_markdown([table]))] == [
+        "ldam",
+        "",
+        "",
+    ]
+    assert "loss@late.loss" in shown([table], 120)
+
+
+def test_recall_by_shots_where_two_groups_exist(tmp_path):
+    wrong = [0, 3, 6, 1, 4, 2]  # of 30 images a class: disc loses 3, cross 2, star 1
+    counts = [(400, 300, 50), (400, 50, 5)]
+    runs = [
+        write_fake_run(tmp_path / f"{i}{seed}", loss=str(i), seed=seed, train_counts=counts[i],
+                       val_wrong=range(i), test_wrong=wrong if seed else [])
+        for i in range(2) for seed in range(2)
+    ]  # fmt: skip
+    (table,) = compare(runs)
+    assert table.rows[0].shots == pytest.approx(
+        {"many": 1 - 5 / 120, "medium": 1 - 1 / 60, "few": None}
+    )
+    cells = [row["many/medium/few %"] for row in markdown_rows(to_markdown([table]))]
+    assert cells == ["95.8/98.3/–", "95.0/96.7/98.3"]
+    lines = list(csv.DictReader(io.StringIO(to_csv([table]))))
+    assert [line["few_shot_recall"] for line in lines] == ["", str(table.rows[1].shots["few"])]
+    assert "95.8/98.3/–" in shown([table], 180)
+    assert "fewer than 20 training images" in to_markdown([table])
+    (only_many,) = compare([write_fake_run(tmp_path / "many")])
+    assert only_many.rows[0].shots["many"] == pytest.approx(1)
+    text = to_markdown([only_many])
+    assert "many" not in text and "many" not in shown([only_many], 60)
+
+
+def test_calibration_after_scaling_stands_beside_that_before(tmp_path):
+    run = write_fake_run(tmp_path / "a", val_wrong=range(12), test_wrong=range(36))
+    (table,) = compare([run])
+    # 60 % are right at a confidence of 80 %, in validation and test alike
+    assert table.rows[0].calibration_error == pytest.approx(0.2, abs=1e-6)
+    assert table.rows[0].calibration_error_scaled == pytest.approx(0, abs=1e-6)
+    assert markdown_rows(to_markdown([table]))[0]["ECE %"] == "20.0 → 0.0"
+    assert "after temperature scaling" in to_markdown([table])
+
+
+def test_what_older_runs_did_not_report_is_unknown(tmp_path):
+    new = write_fake_run(tmp_path / "a", val_wrong=[0], train_counts=(400, 50, 5))
+    old = write_fake_run(tmp_path / "b", seed=1, val_wrong=[0], train_counts=(400, 50, 5))
+    metrics = json.loads((old / "metrics.json").read_text())
+    for block in (metrics["val"], metrics["test"]):
+        for key in ("shots", "per_class_precision", "temperature", "calibration_error_scaled",
+                    "nll", "nll_scaled"):  # fmt: skip
+            del block[key]
+    (old / "metrics.json").write_text(json.dumps(metrics))
+    (table,) = compare([new, old])
+    (row,) = table.rows
+    assert row.interval_over == "2 seeds"
+    assert set(row.shots.values()) == {None} and row.calibration_error_scaled is None
+    (cells,) = markdown_rows(to_markdown([table]))
+    assert "many/medium/few %" not in cells and "→" not in cells["ECE %"]
+
+
 def test_data_sets_are_not_mixed(tmp_path):
     folder = "folder /data/birds, 90 images"
     runs = [
@@ -270,6 +418,8 @@ def test_files_round_trip(tmp_path):
         assert float(line["interval_high"]) == row.interval[1]
         assert [Path(path) for path in line["runs"].split(" ")] == row.runs
     assert float(lines[1]["difference_low"]) == tables[0].rows[1].difference.low
+    assert float(lines[1]["difference_p"]) == tables[0].rows[1].difference.p
+    assert lines[0]["difference_p"] == ""
     assert lines[1]["verdict"] in ("better", "no difference shown")
     assert lines[2]["error"] == "data folder x does not exist, say data="
     text = (tmp_path / "out" / "comparison.md").read_text()

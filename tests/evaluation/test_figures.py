@@ -10,12 +10,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from leanvit.evaluation import figures
+from leanvit.evaluation.calibration import expected_calibration_error
 from leanvit.evaluation.figures import (
     confusion_matrix,
     draw_confusion_matrix,
     draw_curves,
     learning_curves,
     recall_by_class,
+)
+from leanvit.evaluation.reliability import (
+    draw_reliability,
+    reliability_diagram,
+    wilson_interval,
 )
 
 COLUMNS = ("lr", "train_loss", "val_loss", "val_accuracy", "val_balanced_accuracy")
@@ -90,6 +96,32 @@ def test_recall_by_class(tmp_path, num_classes):
     names = [f"class {index}" for index in range(num_classes)]
     recall_by_class(recalls, list(range(num_classes)), names, path)
     assert size(path)[1] > 20 * num_classes
+
+
+def test_reliability_before_and_after(tmp_path):
+    given = predictions(90, range(36))
+    reliability_diagram(*given, None, tmp_path / "before.png")
+    reliability_diagram(*given, 1.5, tmp_path / "both.png", title="a long title " * 8)
+    assert size(tmp_path / "both.png")[0] > 1.5 * size(tmp_path / "before.png")[0]
+
+
+def test_reliability_dots_are_confidence_and_accuracy_of_their_bin():
+    sure, unsure = predictions(60, range(6)), predictions(30, range(12), confidence=0.5)
+    given = tuple(np.concatenate(pair) for pair in zip(sure, unsure, strict=True))
+    axes = Figure().subplots()
+    draw_reliability(axes, *given)
+    (dots,) = [line for line in axes.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(dots.get_xydata(), [[50, 60], [80, 90]], atol=1e-5)
+    off = np.abs(np.diff(dots.get_xydata(), axis=1)).ravel() @ [30, 60] / 90
+    assert off == pytest.approx(100 * expected_calibration_error(*given), abs=1e-5)
+
+
+def test_wilson_by_hand():
+    # 0 of 10: 0 to z^2 / (n + z^2)
+    low, high = wilson_interval(np.array([0.0, 0.5]), np.array([10, 4]))
+    assert low[0] == pytest.approx(0, abs=1e-12) and high[0] == pytest.approx(3.8416 / 13.8416)
+    assert low[1] == pytest.approx(1 - high[1])
+    assert high[1] == pytest.approx(0.85, abs=0.001)
 
 
 def test_curves_of_many_runs_stay_apart():

@@ -15,11 +15,16 @@ from torchmetrics.functional.classification import (
 )
 
 from leanvit.errors import LeanvitError
+from leanvit.evaluation.calibration import (
+    expected_calibration_error,
+    negative_log_likelihood,
+    scale_probabilities,
+)
 from leanvit.evaluation.metrics import (
     accuracy_interval,
     classification_metrics,
     confusion_counts,
-    expected_calibration_error,
+    shot_groups,
 )
 
 CLASSES = ["cat", "dog", "eel"]
@@ -50,6 +55,7 @@ def test_hand_counted_case():
     assert result["per_class_recall"] == pytest.approx([3 / 4, 1 / 2, 1])
     assert result["balanced_accuracy"] == result["recall"] == pytest.approx(9 / 12)
     assert result["precision"] == pytest.approx((3 / 4 + 1 / 2 + 1) / 3)
+    assert result["per_class_precision"] == pytest.approx([3 / 4, 1 / 2, 1])
     assert result["f1"] == pytest.approx((3 / 4 + 1 / 2 + 1) / 3)
     assert result["worst_class"] == {"name": "dog", "recall": 0.5}
     assert result["n"] == 7
@@ -63,6 +69,7 @@ def test_a_class_without_images_counts_in_no_mean():
     assert result["per_class_recall"] == [0.5, None, 1.0]
     assert result["balanced_accuracy"] == pytest.approx(0.75)
     assert result["precision"] == pytest.approx(1.0)
+    assert result["per_class_precision"] == [1.0, None, 1.0]
     assert result["f1"] == pytest.approx((2 / 3 + 1) / 2)
     assert result["worst_class"]["name"] == "cat"
 
@@ -70,6 +77,7 @@ def test_a_class_without_images_counts_in_no_mean():
 def test_a_class_that_is_never_predicted_has_precision_zero():
     result = classification_metrics(predicted(0, 0, 0, 2), np.array([0, 0, 1, 2]), CLASSES)
     assert result["precision"] == pytest.approx((2 / 3 + 0 + 1) / 3)
+    assert result["per_class_precision"] == pytest.approx([2 / 3, 0, 1])
     assert result["f1"] == pytest.approx((4 / 5 + 0 + 1) / 3)
 
 
@@ -87,6 +95,12 @@ def test_agrees_with_torchmetrics_where_every_class_has_images():
     ]:
         expected = function(scores, targets, num_classes=7, average=average).item()
         assert result[key] == pytest.approx(expected, abs=1e-6), key
+    for key, function in [
+        ("per_class_recall", multiclass_recall),
+        ("per_class_precision", multiclass_precision),
+    ]:
+        expected = function(scores, targets, num_classes=7, average="none").tolist()
+        assert result[key] == pytest.approx(expected, abs=1e-6), key
     expected = multiclass_calibration_error(scores, targets, num_classes=7, n_bins=15).item()
     assert result["calibration_error"] == pytest.approx(expected, abs=1e-6)
 
@@ -103,6 +117,38 @@ def test_calibration_error_against_the_loop_of_the_paper():
             sure = sum(float(confidence[i]) for i in inside) / len(inside)
             expected += len(inside) / len(labels) * abs(right - sure)
     assert expected_calibration_error(probabilities, labels) == pytest.approx(expected, abs=1e-6)
+
+
+def test_shots_by_the_limits_of_the_literature():
+    """Many are more than 100, few are fewer than 20: both limits themselves are medium."""
+    assert shot_groups([101, 100, 20, 19, 0]) == {"many": [0], "medium": [1, 2], "few": [3, 4]}
+    labels = np.array([0, 0, 0, 0, 1, 1, 2])
+    probabilities = predicted(0, 0, 0, 1, 1, 0, 2)  # recalls 3/4, 1/2, 1
+    shots = classification_metrics(probabilities, labels, CLASSES, train_counts=[500, 30, 30])
+    assert shots["shots"] == {"many": 0.75, "medium": 0.75, "few": None}
+    no_eel = labels < 2  # a class without an image has no recall to count
+    shots = classification_metrics(
+        probabilities[no_eel], labels[no_eel], CLASSES, train_counts=[500, 30, 5]
+    )
+    assert shots["shots"] == {"many": 0.75, "medium": 0.5, "few": None}
+    unknown = classification_metrics(probabilities, labels, CLASSES)["shots"]
+    assert unknown == {"many": None, "medium": None, "few": None}
+
+
+def test_calibration_stands_before_and_after_the_temperature():
+    probabilities, labels = random_case()
+    names = list("abcdefg")
+    result = classification_metrics(probabilities, labels, names, temperature=2.0)
+    scaled = scale_probabilities(probabilities, 2.0)
+    assert result["calibration_error"] == expected_calibration_error(probabilities, labels)
+    assert result["calibration_error_scaled"] == expected_calibration_error(scaled, labels)
+    assert result["nll"] == negative_log_likelihood(probabilities, labels)
+    assert result["nll_scaled"] == pytest.approx(negative_log_likelihood(scaled, labels), rel=1e-6)
+    assert result["temperature"] == 2.0
+    without = classification_metrics(probabilities, labels, names)
+    for key in ("temperature", "calibration_error_scaled", "nll_scaled"):
+        assert without.pop(key) is None
+    assert without.items() <= result.items()
 
 
 def test_confusion_counts_rows_are_true_classes():

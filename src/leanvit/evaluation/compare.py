@@ -11,6 +11,9 @@
   image being averaged over the seeds of its row. Where the interval holds 0, no difference is
   shown. It does not hold the luck of training, which only more seeds can tell, and it is not
   widened for the number of rows: one comparison in twenty shows a difference by chance.
+  `leanvit.evaluation.paired` asks two rows about both kinds of luck.
+- What older runs did not report (recall by shots, calibration after temperature scaling) is not
+  known, and neither is a mean over seeds of which one is not.
 """
 
 from collections.abc import Sequence
@@ -23,10 +26,12 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from leanvit.evaluation.intervals import Difference, paired_difference, t_interval
-from leanvit.evaluation.runs import read_predictions, read_run
+from leanvit.evaluation.metrics import SHOTS
+from leanvit.evaluation.runs import read_answers, read_run
 
 ALWAYS_SHOWN = ("model", "loss", "sampler")
-NO_CHOICE = {"data", "logger", "seed"}  # a table has one data set, a logger changes no result
+# a table has one data set, a logger changes no result, a sweep only lists choices
+NO_CHOICE = {"data", "logger", "seed", "sweep"}
 SORTABLE = {"accuracy", "balanced_accuracy", "precision", "recall", "f1"}  # more is better
 
 
@@ -44,7 +49,9 @@ class Row:
     balanced_accuracy: float
     worst_class: str
     worst_recall: float
+    shots: dict[str, float | None]  # mean recall of the "many", "medium" and "few"-shot classes
     calibration_error: float
+    calibration_error_scaled: float | None  # after temperature scaling
     params: float | None
     macs: float | None
     seconds: float
@@ -84,7 +91,7 @@ def compare(runs: Sequence[Path], num_resamples: int = 10_000, seed: int = 0) ->
     """
     tables: dict[tuple[str, str], dict[str, dict[int, tuple[Path, dict[str, Any]]]]] = {}
     num_repeats: dict[tuple[str, str], int] = {}
-    for path in sorted(runs, key=_finished_at):  # of two runs with the same seed the newer stays
+    for path in sorted(runs, key=finished_at):  # of two runs with the same seed the newer stays
         run = read_run(path)
         key = (str(run["choices"].get("data")), str(run["source"]))
         row = tables.setdefault(key, {}).setdefault(run["choices_hash"], {})
@@ -141,7 +148,7 @@ def _row(group: list[tuple[Path, dict[str, Any]]], monitor: str) -> Row:
     low, high = t_interval(accuracies) if several else runs[0]["test"]["accuracy_interval"]
     return Row(
         name=_common_name([run["name"] for run in runs]),
-        settings=_settings(runs[0]),
+        settings=settings_of(runs[0]),
         runs=[path for path, _ in group],
         validation=float(np.mean([run["val"][monitor] for run in runs])),
         accuracy=float(np.mean(accuracies)),
@@ -150,7 +157,14 @@ def _row(group: list[tuple[Path, dict[str, Any]]], monitor: str) -> Row:
         balanced_accuracy=float(np.mean([run["test"]["balanced_accuracy"] for run in runs])),
         worst_class=runs[0]["classes"][worst[1]],
         worst_recall=worst[0],
+        shots={
+            name: _mean_of_all([(run["test"].get("shots") or {}).get(name) for run in runs])
+            for name in SHOTS
+        },
         calibration_error=float(np.mean([run["test"]["calibration_error"] for run in runs])),
+        calibration_error_scaled=_mean_of_all(
+            [run["test"].get("calibration_error_scaled") for run in runs]
+        ),
         params=_mean([run["cost"].get("params") for run in runs]),
         macs=_mean([run["cost"].get("macs") for run in runs]),
         seconds=float(np.mean([run["training"]["seconds"] for run in runs])),
@@ -168,9 +182,13 @@ def _common_name(names: Sequence[str]) -> str:
     return "-".join(parts) or names[0]
 
 
-def _settings(run: dict[str, Any]) -> dict[str, str]:
-    """What may tell rows apart, as text: choices and overrides, not the seed."""
-    both = {**run["choices"], **run["overrides"]}
+def settings_of(run: dict[str, Any]) -> dict[str, str]:
+    """What may tell rows apart, as text: choices and overrides, not the seed.
+
+    A group from which nothing is chosen is left out: older runs may not know the group at all.
+    """
+    chosen = {key: value for key, value in run["choices"].items() if value is not None}
+    both = {**chosen, **run["overrides"]}
     return {key: "none" if value is None else str(value)
             for key, value in both.items() if key not in NO_CHOICE}  # fmt: skip
 
@@ -181,11 +199,11 @@ def _correctness(
     """Share of the runs that had each test image right, and the labels; None if these differ."""
     correct, labels = [], None
     for path in runs:
-        predictions = read_predictions(path)
-        if labels is not None and not np.array_equal(labels, predictions["test_labels"]):
+        answers, asked = read_answers(path)
+        if labels is not None and not np.array_equal(labels, asked):
             return None
-        labels = predictions["test_labels"]
-        correct.append(predictions["test_probabilities"].argmax(axis=1) == labels)
+        labels = asked
+        correct.append(answers)
     assert labels is not None  # a row has at least one run
     return np.stack(correct).mean(axis=0), labels
 
@@ -195,6 +213,12 @@ def _mean(values: Sequence[float | int | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _finished_at(path: Path) -> float:
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    """The mean; None where a value is."""
+    return None if None in values else _mean(values)
+
+
+def finished_at(path: Path) -> float:
+    """When a run was finished, in seconds; 0 where it was not."""
     metrics = path / "metrics.json"
     return metrics.stat().st_mtime if metrics.exists() else 0.0

@@ -10,23 +10,31 @@
   ones, drawing n images with replacement is drawing one Binomial(n, accuracy): that is what is
   done, exactly, without touching an index. It says how far the accuracy would move with other test
   images, not how far it would move with another seed.
-- Calibration error is the expected calibration error of Guo et al., "On Calibration of Modern
-  Neural Networks", ICML 2017, https://arxiv.org/abs/1706.04599, with 15 bins of equal width, open
-  to the left as in the paper. (torchmetrics closes them to the left, and gives a confidence of
-  exactly 1 a sixteenth bin.)
+- Many-, medium- and few-shot recall are the means over the classes with more than 100, with 20 to
+  100 and with fewer than 20 training images, the limits of Liu et al., "Large-Scale Long-Tailed
+  Recognition in an Open World", CVPR 2019, https://arxiv.org/abs/1904.05160. Training images are
+  those that the net saw, without those set apart for validation. A group without classes is None.
+- Calibration error and negative log-likelihood stand beside the same after temperature scaling, see
+  `leanvit.evaluation.calibration`; None where no temperature is known.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Int64
 from numpy import ndarray
 from torch import Tensor
 
 from leanvit.errors import LeanvitError
+from leanvit.evaluation.calibration import (
+    expected_calibration_error,
+    negative_log_likelihood,
+    scale_probabilities,
+)
 
-NUM_BINS = 15
+MANY, FEW = 100, 20  # training images: more than 100 are many, fewer than 20 few
+SHOTS = ("many", "medium", "few")
 
 
 def classification_metrics(
@@ -35,6 +43,9 @@ def classification_metrics(
     classes: Sequence[str],
     num_resamples: int = 10_000,
     seed: int = 0,
+    *,
+    train_counts: Sequence[int] | None = None,
+    temperature: float | None = None,
 ) -> dict[str, Any]:
     """The numbers of one split, as plain floats that JSON can hold (fractions of 1, never NaN).
 
@@ -44,14 +55,15 @@ def classification_metrics(
         classes: class names, in the order of the columns.
         num_resamples: bootstrap draws behind ``accuracy_interval``.
         seed: of these draws.
+        train_counts: training images of each class; None: not known.
+        temperature: fitted on validation images; None: not known.
 
     Raises:
-        LeanvitError: no image, values that are no probabilities (a diverged net gives NaN), or
-            names and labels that do not fit the columns.
+        LeanvitError: see :func:`check_predictions`.
     """
     scores = _array(probabilities)
     targets = _array(labels)
-    _check(scores, targets, classes)
+    check_predictions(scores, targets, classes)
     counts = confusion_counts(scores, targets)
     hits = np.diag(counts).astype(np.float64)
     num_true, num_predicted = counts.sum(axis=1), counts.sum(axis=0)
@@ -62,7 +74,7 @@ def classification_metrics(
     f1 = 2 * hits[present] / (num_true[present] + num_predicted[present])
     accuracy = hits.sum() / len(targets)
     worst = int(np.argmin(recall))
-    recall_of = dict(zip(np.flatnonzero(present).tolist(), recall.tolist(), strict=True))
+    per_class_recall = _by_class(recall, present)
     return {
         "accuracy": float(accuracy),
         "accuracy_interval": accuracy_interval(accuracy, len(targets), num_resamples, seed),
@@ -70,14 +82,68 @@ def classification_metrics(
         "precision": float(precision.mean()),
         "recall": float(recall.mean()),
         "f1": float(f1.mean()),
-        "per_class_recall": [recall_of.get(index) for index in range(len(classes))],
+        "per_class_recall": per_class_recall,
+        "per_class_precision": _by_class(precision, present),
         "worst_class": {
             "name": classes[int(np.flatnonzero(present)[worst])],
             "recall": float(recall[worst]),
         },
-        "calibration_error": expected_calibration_error(scores, targets),
+        "shots": shot_recalls(per_class_recall, train_counts),
+        **_calibration(scores, targets, temperature),
         "n": len(targets),
     }
+
+
+def shot_groups(train_counts: Sequence[int]) -> dict[str, list[int]]:
+    """Class indices of the many-, medium- and few-shot classes."""
+    groups: dict[str, list[int]] = {name: [] for name in SHOTS}
+    for index, count in enumerate(train_counts):
+        groups["many" if count > MANY else "few" if count < FEW else "medium"].append(index)
+    return groups
+
+
+def shot_recalls(
+    per_class_recall: Sequence[float | None], train_counts: Sequence[int] | None
+) -> dict[str, float | None]:
+    """Mean recall of each group; None without a class, or without an image of its classes."""
+    recalls: dict[str, float | None] = dict.fromkeys(SHOTS)
+    for name, indices in shot_groups(train_counts or ()).items():
+        known = [value for index in indices if (value := per_class_recall[index]) is not None]
+        recalls[name] = sum(known) / len(known) if known else None
+    return recalls
+
+
+def check_predictions(
+    probabilities: Float32[ndarray, "n classes"],
+    labels: Int64[ndarray, " n"],
+    classes: Sequence[str],
+) -> None:
+    """Refuse what has no metrics.
+
+    Raises:
+        LeanvitError: no image, values that are no probabilities (a diverged net gives NaN), or
+            names and labels that do not fit the columns.
+    """
+    if len(labels) == 0:
+        raise LeanvitError("no image to evaluate: the split is empty")
+    if probabilities.shape[1] != len(classes):
+        raise LeanvitError(
+            f"{probabilities.shape[1]} probabilities an image, but {len(classes)} class names: "
+            "evaluate with the classes that the net was trained on"
+        )
+    if not np.isfinite(probabilities).all():
+        num_bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
+        raise LeanvitError(
+            f"the probabilities of {num_bad} of {len(probabilities)} images are not finite: "
+            "the training diverged, lower the learning rate"
+        )
+    # a softmax in half precision may round up
+    if probabilities.min() < 0 or probabilities.max() > 1.001:
+        raise LeanvitError("values outside [0, 1] are no probabilities: apply a softmax first")
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise LeanvitError(
+            f"labels from {labels.min()} to {labels.max()}, but there are {len(classes)} classes"
+        )
 
 
 def confusion_counts(
@@ -101,39 +167,29 @@ def accuracy_interval(
     return [float(low), float(high)]
 
 
-def expected_calibration_error(
-    probabilities: Float32[ndarray, "n classes"], labels: Int64[ndarray, " n"]
-) -> float:
-    """Mean distance of confidence and accuracy over 15 bins of confidence, by images in the bin."""
-    confidence: Float64[ndarray, " n"] = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
-    # n_b |accuracy_b - confidence_b| = |sum over the bin of (correct - confidence)|
-    gaps = np.bincount(bins, weights=correct - confidence, minlength=NUM_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
-
-
 def _array(values: ndarray | Tensor) -> ndarray:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
 
 
-def _check(scores: ndarray, targets: ndarray, classes: Sequence[str]) -> None:
-    if len(targets) == 0:
-        raise LeanvitError("no image to evaluate: the split is empty")
-    if scores.shape[1] != len(classes):
-        raise LeanvitError(
-            f"{scores.shape[1]} probabilities an image, but {len(classes)} class names: "
-            "evaluate with the classes that the net was trained on"
-        )
-    if not np.isfinite(scores).all():
-        num_bad = int((~np.isfinite(scores)).any(axis=1).sum())
-        raise LeanvitError(
-            f"the probabilities of {num_bad} of {len(scores)} images are not finite: "
-            "the training diverged, lower the learning rate"
-        )
-    if scores.min() < 0 or scores.max() > 1.001:  # a softmax in half precision may round up
-        raise LeanvitError("values outside [0, 1] are no probabilities: apply a softmax first")
-    if targets.min() < 0 or targets.max() >= len(classes):
-        raise LeanvitError(
-            f"labels from {targets.min()} to {targets.max()}, but there are {len(classes)} classes"
-        )
+def _by_class(values: ndarray, present: ndarray) -> list[float | None]:
+    """Back to all classes, None for those without an image."""
+    found = iter(values.tolist())
+    return [next(found) if is_present else None for is_present in present.tolist()]
+
+
+def _calibration(
+    scores: ndarray, targets: ndarray, temperature: float | None
+) -> dict[str, float | None]:
+    before = {
+        "calibration_error": expected_calibration_error(scores, targets),
+        "nll": negative_log_likelihood(scores, targets),
+    }
+    if temperature is None:
+        return {**before, "temperature": None, "calibration_error_scaled": None, "nll_scaled": None}
+    scaled = scale_probabilities(scores, temperature)
+    return {
+        **before,
+        "temperature": temperature,
+        "calibration_error_scaled": expected_calibration_error(scaled, targets),
+        "nll_scaled": negative_log_likelihood(scores, targets, temperature),
+    }

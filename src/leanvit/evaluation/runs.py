@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Int64
 from numpy import ndarray
 
 from leanvit.errors import LeanvitError
@@ -50,6 +51,11 @@ def read_run(path: Path) -> dict[str, Any]:
     Raises:
         LeanvitError: not a finished run; the message says what is missing.
     """
+    if (path / "pretraining.json").exists():
+        raise LeanvitError(
+            f"{path} was pretrained and classifies nothing yet: python src/train.py "
+            f"pretrained={path}"
+        )
     for name in ("metrics.json", "predictions.npz"):
         if not (path / name).is_file():
             raise LeanvitError(
@@ -77,6 +83,17 @@ def read_predictions(path: Path) -> dict[str, ndarray]:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise LeanvitError(f"{path}/predictions.npz cannot be read: train again") from error
+
+
+def read_answers(path: Path) -> tuple[Bool[ndarray, " n"], Int64[ndarray, " n"]]:
+    """Whether each test image was classified rightly, and the labels.
+
+    Raises:
+        LeanvitError: the file is missing or damaged.
+    """
+    predictions = read_predictions(path)
+    labels = predictions["test_labels"]
+    return predictions["test_probabilities"].argmax(axis=1) == labels, labels
 
 
 def read_history(path: Path) -> list[dict[str, str]]:

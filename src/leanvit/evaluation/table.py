@@ -7,11 +7,8 @@
 - Jobs that failed stand below, each with its error: a grid with holes does not look complete.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -19,14 +16,18 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from leanvit.evaluation.compare import Row, Table, compare
+from leanvit.evaluation.comparison_csv import to_csv
+from leanvit.evaluation.intervals import NO_DIFFERENCE
+from leanvit.evaluation.metrics import SHOTS
 from leanvit.evaluation.runs import read_error
 from leanvit.files import atomic_path
 
-NO_DIFFERENCE = "no difference shown"
+SHOTS_COLUMN = "/".join(SHOTS) + " %"
 # What the terminal table leaves out when it is too wide, in this order (after the settings that
 # are the same in every row). The rest is what the question needs: which, how good, is it real.
 DROPPABLE = (
-    "ECE %", "time", "name", "balanced accuracy %", "params M", "worst class %", "MACs G",
+    "ECE %", "time", "name", "balanced accuracy %", "params M", "worst class %", SHOTS_COLUMN,
+    "MACs G",
 )  # fmt: skip
 
 
@@ -60,6 +61,13 @@ def caption(table: Table) -> str:
         "accuracy minus that of the first row, in points, by a paired bootstrap over test images; "
         "it does not hold the luck of training.",
     ]
+    if _has_shots(table):
+        sentences.append(
+            "Many/medium/few: mean recall of the classes with more than 100, 20 to 100 and fewer "
+            "than 20 training images of the row's own."
+        )
+    if any(row.calibration_error_scaled is not None for row in table.rows):
+        sentences.append("ECE: before → after temperature scaling, fitted on validation.")
     if len(table.devices) > 1:
         sentences.append(f"Times are from different devices: {', '.join(table.devices)}.")
     else:
@@ -86,22 +94,6 @@ def to_markdown(tables: Sequence[Table], failed: Sequence[Path] = ()) -> str:
     return "\n".join(lines)
 
 
-def to_csv(tables: Sequence[Table], failed: Sequence[Path] = ()) -> str:
-    """All tables in one file, a line for each row; failed jobs have only ``name`` and ``error``.
-
-    Accuracies are fractions of 1, times seconds, costs plain numbers.
-    """
-    settings = list(dict.fromkeys(name for table in tables for name in table.settings))
-    lines = [_csv_line(table, row, settings) for table in tables for row in table.rows]
-    lines += [{"name": str(path), "error": read_error(path)} for path in failed]
-    columns = list(dict.fromkeys(column for line in lines for column in line))
-    file = io.StringIO()
-    writer = csv.DictWriter(file, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return file.getvalue()
-
-
 def print_table(
     tables: Sequence[Table], failed: Sequence[Path] = (), console: Console | None = None
 ) -> None:
@@ -113,7 +105,8 @@ def print_table(
         cells = [_terminal_cells(table, row) for row in table.rows]
         same = [name for name in table.settings if len({row[name] for row in cells}) == 1]
         dropped: list[str] = []
-        for name in [*(same if len(cells) > 1 else []), *DROPPABLE, None]:
+        droppable = [name for name in DROPPABLE if name in cells[0]]
+        for name in [*(same if len(cells) > 1 else []), *droppable, None]:
             rich_table = _rich_table(table.data, cells, dropped, tight=name is None)
             width = console.measure(rich_table, options=console.options.update(width=1000)).maximum
             if width <= console.width or name is None:
@@ -134,6 +127,7 @@ def print_table(
 def _cells(table: Table, row: Row) -> dict[str, str]:
     """What the reader sees in each column, by its heading."""
     low, high = row.interval
+    shots = "/".join(_percent(row.shots[name]) for name in SHOTS)
     return {
         "name": row.name,
         **{name: row.settings.get(name, "") for name in table.settings},
@@ -144,7 +138,8 @@ def _cells(table: Table, row: Row) -> dict[str, str]:
         "difference": "–" if row is table.rows[0] else _difference(row),
         "balanced accuracy %": _percent(row.balanced_accuracy),
         "worst class %": f"{row.worst_class} {_percent(row.worst_recall)}",
-        "ECE %": _percent(row.calibration_error),
+        **({SHOTS_COLUMN: shots} if _has_shots(table) else {}),
+        "ECE %": _calibration(row),
         "params M": _scaled(row.params, 1e6),
         "MACs G": _scaled(row.macs, 1e9),
         "time": _duration(row.seconds),
@@ -163,37 +158,6 @@ def _terminal_cells(table: Table, row: Row) -> dict[str, str]:
         said = value if row.difference.is_shown else NO_DIFFERENCE.replace(" s", "\ns")
         cells["difference"] = f"{said}\n{interval}"
     return cells
-
-
-def _csv_line(table: Table, row: Row, settings: Sequence[str]) -> dict[str, Any]:
-    difference = row.difference
-    return {
-        "data": table.data,
-        "source": table.source,
-        "name": row.name,
-        **{name: row.settings.get(name, "") for name in settings},
-        "seeds": len(row.runs),
-        "monitor": table.monitor,
-        "validation": row.validation,
-        "test_accuracy": row.accuracy,
-        "interval_low": row.interval[0],
-        "interval_high": row.interval[1],
-        "interval_over": row.interval_over,
-        "difference": difference.value if difference else "",
-        "difference_low": difference.low if difference else "",
-        "difference_high": difference.high if difference else "",
-        "verdict": _verdict(row),
-        "balanced_accuracy": row.balanced_accuracy,
-        "worst_class": row.worst_class,
-        "worst_class_recall": row.worst_recall,
-        "calibration_error": row.calibration_error,
-        "params": row.params,
-        "macs": row.macs,
-        "seconds": row.seconds,
-        "test_images": table.num_test_images.replace(",", ""),
-        "runs": " ".join(str(path) for path in row.runs),
-        "error": "",
-    }
 
 
 def _rich_table(
@@ -223,20 +187,23 @@ def _difference(row: Row) -> str:
     return numbers if row.difference.is_shown else f"{numbers}; {NO_DIFFERENCE}"
 
 
-def _verdict(row: Row) -> str:
-    if row.difference is None:
-        return ""
-    if not row.difference.is_shown:
-        return NO_DIFFERENCE
-    return "better" if row.difference.value > 0 else "worse"
+def _has_shots(table: Table) -> bool:
+    """Whether at least two of the groups exist: one alone says what balanced accuracy says."""
+    return sum(any(row.shots[name] is not None for row in table.rows) for name in SHOTS) > 1
+
+
+def _calibration(row: Row) -> str:
+    after = row.calibration_error_scaled
+    before = _percent(row.calibration_error)
+    return before if after is None else f"{before} → {_percent(after)}"
 
 
 def _words(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f}"
+def _percent(fraction: float | None) -> str:
+    return "–" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def _scaled(value: float | None, unit: float) -> str:
