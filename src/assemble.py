@@ -1,86 +1,39 @@
 """From a config to the objects of leanvit, and from a run directory back to its net."""
 
 import contextlib
+import functools
 import netrc
 import os
 import platform
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
-import command_line
+import stages
 from command_line import ROOT, full_path
-from leanvit.augment.none import NoMix
 from leanvit.data.images import Splits
+from leanvit.data.long_tail import long_tail
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.predict import Trained
 from leanvit.seeds import derive_seed
 from leanvit.training.classifier import Classifier
 from leanvit.training.data_module import ImageDataModule
 from leanvit.training.fit import check_match, find_device, read_checkpoint
-from leanvit.training.parameter_groups import parameter_groups
-
-MONITORS = ("val/balanced_accuracy", "val/accuracy", "val/loss")
 
 
-def check_choices(config: DictConfig) -> None:
-    """Refuse what cannot work before any data is read.
-
-    Raises:
-        LeanvitError: an impossible pair, or a net that cannot be built at this size.
-    """
-    loss, mix = get_class(config.loss._target_), get_class(config.mix._target_)
-    if mix is not NoMix and not getattr(loss, "soft_targets", False):
-        raise LeanvitError(
-            f"{loss.__name__} has no meaning for the soft targets of {mix.__name__}: choose "
-            "mix=none or another loss"
-        )
-    for key, least in (("max_epochs", 1), ("batch_size", 1), ("seed", 0), ("num_workers", 0)):
-        if type(config[key]) is not int or config[key] < least:
-            raise LeanvitError(f"{key}={config[key]} must be a whole number, at least {least}")
-    if config.monitor not in MONITORS:
-        raise LeanvitError(f"monitor={config.monitor}: choose from {', '.join(MONITORS)}")
-    device = find_device(config.trainer.accelerator)
-    if config.model.get("attention") == "flex" and device.type != "cuda":
-        raise LeanvitError("model.attention=flex trains on GPUs only: choose sdpa or math")
-    net = try_net(config, num_classes=config.model.num_classes or 10)
-    decay = config.layer_decay
-    if not isinstance(decay, int | float) or not 0 < decay <= 1:
-        raise LeanvitError(f"layer_decay={decay} must be a number above 0, at most 1")
-    parameter_groups(net, 0.0, decay)
-    num_classes = config.model.num_classes or len(config.loss.get("alpha") or range(10))
-    counts = torch.ones(num_classes, dtype=torch.int64)  # the real ones are not known yet
-    instantiate(config.loss, class_counts=counts, _convert_="all")
-    instantiate(config.sampler)(labels=torch.arange(num_classes))
-
-
-def try_net(config: DictConfig, num_classes: int) -> nn.Module:
-    """The net of a config without storage, after a look whether an image passes through it.
-
-    Raises:
-        LeanvitError: these values make no net.
-    """
-    size = config.data.image_size
-    get_class(config.model._target_)  # imported first: no tensor of a module may be without storage
-    try:
-        with torch.device("meta"), torch.no_grad():
-            net = build_net(config, num_classes).eval()
-            net(torch.empty(1, 3, size, size))
-    except Exception as error:
-        line = command_line.explain(error)
-        if not isinstance(error.__cause__ or error, LeanvitError):
-            name = config.model._target_.rpartition(".")[2]
-            line = f"{name} cannot be built with these values: {line}"
-        raise LeanvitError(line) from error
-    return net
+def late_epoch(config: DictConfig) -> int:
+    """The epoch, from 0, with which the choices of ``late`` begin."""
+    return round(config.late.start * config.max_epochs)
 
 
 def build_net(config: DictConfig, num_classes: int) -> nn.Module:
@@ -106,6 +59,9 @@ def forget_pretraining(config: DictConfig) -> None:
 
 def build_data(config: DictConfig, splits: Splits) -> ImageDataModule:
     """Batches of a data source, as the config samples and augments them."""
+    late: dict[str, Any] = {}
+    if "sampler" in config.get("late", {}):
+        late = {"late_sampler": instantiate(config.late.sampler), "late_epoch": late_epoch(config)}
     return ImageDataModule(
         splits,
         instantiate(config.sampler),
@@ -115,6 +71,8 @@ def build_data(config: DictConfig, splits: Splits) -> ImageDataModule:
         seed=config.seed,
         memory_gib=config.memory_gib,
         num_workers=config.num_workers,
+        split_seed=config.get("split_seed"),  # runs of older versions have none
+        **late,
     )
 
 
@@ -122,30 +80,52 @@ def build_classifier(config: DictConfig, data: ImageDataModule) -> Classifier:
     """Net, loss, mixing and optimizer around each other."""
     classes = data.train.classes
     net = build_net(config, len(classes))
-    # pretrained weights know the images they were made with
-    known = getattr(net, "statistics", None)
-    mean, std = map(torch.tensor, known) if known else data.statistics()
-    compile_net = config.compile
-    if compile_net == "auto":
-        on_gpu = find_device(config.trainer.accelerator).type == "cuda"
-        compile_net = on_gpu and config.max_epochs >= 20
-    # the optimizer's own weight_decay is set group by group
-    weight_decay = config.optimizer.get("weight_decay", 0.0)
+    if config.pretrained:
+        mean, std = stages.load_pretrained(config, net, classes)
+    else:
+        mean, std = statistics(net, data)
+    counts = data.train.class_counts
+    build_loss = functools.partial(instantiate, class_counts=counts, _convert_="all")
+    build_mix = functools.partial(instantiate, num_classes=len(classes), class_counts=counts)
+    loss, mix, late = build_loss(config.loss), build_mix(config.mix), config.late
+    late_loss = build_loss(late.loss) if "loss" in late else loss
+    late_mix = build_mix(late.mix) if "mix" in late else mix
+    for each in (mix, late_mix):  # a mixing may paste images of its own draw
+        data.foreground_weights = getattr(each, "foreground_weights", data.foreground_weights)
     return Classifier(
         net,
-        instantiate(config.loss, class_counts=data.train.class_counts, _convert_="all"),
-        instantiate(config.mix, num_classes=len(classes)),
+        loss,
+        mix,
         instantiate(config.optimizer, _convert_="all"),
         instantiate(config.scheduler),
         mean,
         std,
         classes=classes,
         seed=config.seed,
-        weight_decay=weight_decay,
+        # the optimizer's own is set group by group
+        weight_decay=config.optimizer.get("weight_decay", 0.0),
         layer_decay=config.layer_decay,
+        backbone_lr=config.backbone_lr,
+        late_loss=late_loss,
+        late_mix=late_mix,
+        late_epoch=late_epoch(config),
         gradient_clip=config.gradient_clip,
-        compile_net=compile_net,
+        compile_net=wants_compile(config),
     )
+
+
+def statistics(net: nn.Module, data: ImageDataModule) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per channel: those that ImageNet's weights know, or the images' own."""
+    known = getattr(net, "statistics", None)
+    return (torch.tensor(known[0]), torch.tensor(known[1])) if known else data.statistics()
+
+
+def wants_compile(config: DictConfig) -> bool:
+    """``compile``, where "auto" means: on GPUs, if the training is long enough to repay it."""
+    if config.compile != "auto":
+        return config.compile
+    on_gpu = find_device(config.trainer.accelerator).type == "cuda"
+    return on_gpu and config.max_epochs >= 20
 
 
 @contextlib.contextmanager
@@ -222,6 +202,8 @@ def load_run(run_dir: Path, precision: str, checkpoint: str = "best") -> Trained
             f"{', '.join(found)}, not for {', '.join(classes)}"
         )
     net = build_net(config, len(classes))
+    if config.get("classifier"):
+        instantiate(config.classifier)(net)
     weights = {k.removeprefix("net."): v for k, v in saved.items() if k.startswith("net.")}
     check_match(path, weights, net.state_dict())
     net.load_state_dict(weights)
@@ -235,7 +217,13 @@ def load_splits(config: DictConfig) -> Splits:
     for key in ("source", "data_dir"):
         if config.data.get(key):
             config.data[key] = full_path(config.data[key])
-    return instantiate(config.data)
+    cut = {"imbalance", "imbalance_seed"}
+    splits = instantiate({key: value for key, value in config.data.items() if key not in cut})
+    if config.data.get("imbalance") is None:
+        return splits
+    train = long_tail(splits.train, str(config.data.imbalance), config.data.imbalance_seed)
+    source = f"{splits.source}, cut to a long tail {config.data.imbalance}"
+    return replace(splits, train=train, source=source)
 
 
 def versions() -> dict[str, str]:

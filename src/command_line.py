@@ -33,8 +33,21 @@ def root() -> str:
 def run_name(*, _root_: DictConfig) -> str:
     """``<data>/<model or experiment>-<loss>-<sampler>-<hash>``: a folder for a set of choices."""
     choices = _root_.hydra.runtime.choices
-    net = choices.get("experiment") or choices.model
-    return f"{choices.data}/{net}-{choices.loss}-{choices.sampler}-{choices_hash(_root_)}"
+    data, net = choices.data, choices.get("experiment") or choices.model
+    if _root_.get("pretrained") and (kept := found_run(_root_.pretrained) / "config.yaml").exists():
+        # its net and its images, where the command line names no others
+        given = {override.partition("=")[0] for override in _root_.hydra.overrides.task}
+        config = OmegaConf.load(kept)
+        data = data if "data" in given else module_name(config.data)
+        net = net if "model" in given else module_name(config.model)
+    stage = [] if choices.classifier == "none" else [choices.classifier]
+    parts = [net, *stage, choices.loss, choices.sampler, choices_hash(_root_)]
+    return f"{data}/{'-'.join(parts)}"
+
+
+def module_name(chosen: DictConfig) -> str:
+    """The module that a choice of a net or of images stands in: it has the choice's name."""
+    return chosen._target_.split(".")[-2]
 
 
 def choices_hash(config: DictConfig, without_seed: bool = False) -> str:
@@ -43,11 +56,21 @@ def choices_hash(config: DictConfig, without_seed: bool = False) -> str:
     values: dict[str, Any] = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
     values = {key: value for key, value in values.items() if key not in NOT_A_CHOICE}
     data = {k: v for k, v in (values.get("data") or {}).items() if k not in NOT_A_CHOICE_OF_DATA}
+    if data.get("imbalance") is None:
+        data.pop("imbalance_seed", None)
     if data.get("source"):
         data["source"] = full_path(data["source"])
     if (values["model"].get("weights") or "imagenet") != "imagenet":
         values["model"]["weights"] = full_path(values["model"]["weights"])
+    if values.get("pretrained"):
+        values["pretrained"] = str(found_run(values["pretrained"]))
     if without_seed:
+        if values.get("pretrained"):  # of another seed, or of the same
+            kept = finished(Path(values["pretrained"])) or {}
+            values["pretrained"] = kept.get("choices_hash")
+            del values["split_seed"]
+        elif values.get("split_seed") == values["seed"]:
+            del values["split_seed"]
         del values["seed"]
     text = json.dumps({**values, "data": data}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -61,15 +84,28 @@ OmegaConf.register_new_resolver("root", root, replace=True)
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 
+def finished(run_dir: Path) -> dict[str, Any] | None:
+    """What a finished run of train.py or of pretrain.py tells of itself."""
+    for name in ("metrics.json", "pretraining.json"):
+        if (run_dir / name).exists():
+            return json.loads((run_dir / name).read_text())
+    return None
+
+
+def found_run(given: str) -> Path:
+    """The folder that is meant, from here or from the repository's root; it may be missing."""
+    paths = (Path(given).expanduser(), ROOT / given)
+    return next((path for path in paths if path.is_dir()), paths[0]).resolve()
+
+
 def find_run(given: str) -> Path:
     """A run directory, from here or from the repository's root.
 
     Raises:
         LeanvitError: there is none.
     """
-    for path in (Path(given).expanduser(), ROOT / given):
-        if path.is_dir():
-            return path.resolve()
+    if (path := found_run(given)).is_dir():
+        return path
     raise LeanvitError(f"no run directory {given}: python src/report.py lists the finished ones")
 
 
@@ -190,7 +226,12 @@ def _nearest(name: str, names: list[str], where: str = "") -> str:
 def value_overrides(task_overrides: list[str], choices: dict[str, Any]) -> dict[str, Any]:
     """``model.dim=64`` as {"model.dim": 64}; choices of a whole group left out, as are the seed and
     where files lie."""
-    left_out = {"seed", "data.source", *(f"data.{key}" for key in NOT_A_CHOICE_OF_DATA)}
+    left_out = {
+        "seed",
+        "pretrained",
+        "data.source",
+        *(f"data.{key}" for key in NOT_A_CHOICE_OF_DATA),
+    }
     values = {}
     for override in OverridesParser.create().parse_overrides(list(task_overrides)):
         key = override.key_or_group

@@ -67,7 +67,8 @@ def run_ranks(script: str, overrides: list[str], trainer: DictConfig, run_dir: P
         "HYDRA_FULL_ERROR": "1" if command_line.traceback_wanted() else "0",
     }
     command = [sys.executable, os.path.abspath(script), *overrides]  # noqa: PTH100
-    command += [f"trainer.devices={num_ranks}", f"hydra.run.dir='{run_dir}'"]
+    # a sweep among the overrides would begin anew in every rank
+    command += [f"trainer.devices={num_ranks}", f"hydra.run.dir='{run_dir}'", "hydra.mode=RUN"]
     ranks = [
         subprocess.Popen(
             command,

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from scripts import ROOT, TINY_COATNET, TINY_DATA, TINY_VIT, run
 
 import command_line
+import jobs
 import train
 
 
@@ -25,7 +26,7 @@ def refusal(tmp_path: Path, *overrides: str) -> str:
     """The line a training that must fail ends with; it leaves nothing that looks finished."""
     run_dir = tmp_path / "run"
     run_dir.mkdir(exist_ok=True)
-    line = train.run_job(config_of(*overrides), run_dir)
+    line = jobs.run_job(train.train, config_of(*overrides), run_dir)
     assert line is not None
     assert "\n" not in line and "Traceback" not in line
     assert (run_dir / "error.txt").read_text().splitlines()[0] == line
@@ -111,8 +112,8 @@ def test_checkpoints_that_are_damaged_or_of_another_model(tmp_path: Path) -> Non
 def test_a_second_process_waits_outside(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    with train.only_process_in(run_dir):
-        line = train.run_job(config_of(*TINY_DATA), run_dir)
+    with jobs.only_process_in(run_dir):
+        line = jobs.run_job(train.train, config_of(*TINY_DATA), run_dir)
     assert line is not None and "another process" in line
     assert not (run_dir / "error.txt").exists()  # the other process is well
 
@@ -120,7 +121,7 @@ def test_a_second_process_waits_outside(tmp_path: Path) -> None:
 def test_a_full_disk_while_saving(tmp_path: Path) -> None:
     # files of this process may not grow over 40 kB: a checkpoint cannot be written
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limit[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
     try:
         line = refusal(tmp_path, *TINY_DATA, *TINY_COATNET, "max_epochs=1")
     finally:

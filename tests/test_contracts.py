@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 import assemble
+import checks
 import command_line
 from leanvit.training.classifier import Classifier
 from leanvit.training.parameter_groups import parameter_groups
@@ -54,10 +55,20 @@ def small_images(batch: int = 6) -> Tensor:
     return torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("group", ["model", "loss", "sampler", "augment", "data"])
-def test_a_choice_is_a_module_of_the_same_name(group: str) -> None:
-    folder = {"model": "models", "loss": "losses", "sampler": "samplers"}.get(group, group)
-    for name in GROUPS[group]:
+FOLDERS = {
+    "model": "models",
+    "loss": "losses",
+    "sampler": "samplers",
+    "augment": "augment",
+    "data": "data",
+    "classifier": "classifiers",
+    "pretrain": "pretraining",
+}
+
+
+@pytest.mark.parametrize(("group", "folder"), FOLDERS.items())
+def test_a_choice_is_a_module_of_the_same_name(group: str, folder: str) -> None:
+    for name in set(GROUPS[group]) - ({"none"} if group == "classifier" else set()):
         assert (ROOT / "src" / "leanvit" / folder / f"{name}.py").exists(), (group, name)
 
 
@@ -65,7 +76,7 @@ def test_a_choice_is_a_module_of_the_same_name(group: str) -> None:
 def test_every_experiment_composes_and_can_be_built(name: str) -> None:
     config = config_of(f"experiment={name}")
     assemble.forget_pretraining(config)  # there may be no network to fetch weights through
-    assemble.check_choices(config)  # builds the net, without memory
+    checks.check_choices(config)  # builds the net, without memory
     head = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text().splitlines()[:4]
     assert any(f"experiment={name}" in line for line in head)
 
@@ -200,9 +211,12 @@ def test_augment_keeps_shape_and_type_and_repeats_its_draws(name: str) -> None:
 
 @pytest.mark.parametrize("name", GROUPS["mix"])
 def test_mix_gives_images_and_targets_of_the_batch(name: str) -> None:
-    mix = instantiate(config_of(f"mix={name}").mix, num_classes=4)
-    labels = torch.tensor([0, 1, 2, 3, 3, 1])
-    images, targets = mix(small_images(), labels)
+    mix = instantiate(config_of(f"mix={name}").mix, num_classes=4, class_counts=COUNTS)
+    labels, given = torch.tensor([0, 1, 2, 3, 3, 1]), small_images()
+    if hasattr(mix, "foreground_weights"):  # a batch, and as many images to be pasted
+        images, targets = mix(torch.cat([given, given]), torch.cat([labels, labels]))
+    else:
+        images, targets = mix(given, labels)
     assert images.shape == (6, 3, 32, 32)
     if targets.ndim == 2:
         torch.testing.assert_close(targets.sum(1), torch.ones(6))
@@ -243,10 +257,10 @@ def test_a_loss_without_soft_targets_refuses_mixing_by_name(mix: str) -> None:
     config = config_of(f"mix={mix}", "data=shapes", "loss=ce")
     config.loss._target_ = f"{__name__}.RefusesSoftTargets"
     if mix == "none":
-        assemble.check_choices(config)
+        checks.check_choices(config)
     else:
         with pytest.raises(command_line.LeanvitError, match=r"RefusesSoftTargets .* mix=none"):
-            assemble.check_choices(config)
+            checks.check_choices(config)
 
 
 def test_extra_training_terms_are_summed() -> None:
@@ -258,7 +272,7 @@ def test_extra_training_terms_are_summed() -> None:
     module = Classifier(
         Net(2, 2),
         instantiate(parts.loss, class_counts=COUNTS),
-        instantiate(parts.mix, num_classes=4),
+        instantiate(parts.mix, num_classes=4, class_counts=COUNTS),
         instantiate(parts.optimizer),
         instantiate(parts.scheduler),
         torch.full((3,), 0.5),
@@ -271,7 +285,7 @@ def test_extra_training_terms_are_summed() -> None:
 
 
 LAYERS = {
-    "training": 3, "evaluation": 3, "lightweight": 2,
+    "training": 3, "evaluation": 3, "lightweight": 2, "pretraining": 2, "classifiers": 2,
     "models": 1, "losses": 1, "samplers": 1, "augment": 1, "data": 0,
     "errors": -1, "files": -1, "seeds": -1, "memory": -1, "weights": -1,
 }  # fmt: skip

@@ -16,7 +16,10 @@ from test_notebook import execute
 import assemble
 from leanvit.errors import LeanvitError
 
-TINY = [*TINY_DATA, *TINY_COATNET, "max_epochs=4", "batch_size=32", "trainer=cpu"]
+# after half of the epochs other losses, samplers and mixings hold: a killed run must find them too
+PHASES = ["loss@late.loss=class_balanced", "sampler@late.sampler=balanced", "mix@late.mix=none"]
+PHASES += ["mix=cmo", "late.start=0.5"]
+TINY = [*TINY_DATA, *TINY_COATNET, *PHASES, "max_epochs=4", "batch_size=32", "trainer=cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,42 @@ def test_a_finished_run_is_not_trained_again(killed_and_whole: tuple[Path, Path,
     assert "is finished" in again.stderr
     assert "shapes" in again.stdout
     assert (run_dir / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_a_second_stage_keeps_the_net_the_images_and_the_split(
+    killed_and_whole: tuple[Path, Path, str], tmp_path: Path
+) -> None:
+    first, _, _ = killed_and_whole
+    stages = ["classifier=none,retrain,tau_norm,lws", "max_epochs=1", "seed=1", "trainer=cpu"]
+    options = ["backbone_lr=0.5", "batch_size=64", f"outputs={tmp_path}"]
+    done = run("train.py", "-m", f"pretrained={first}", *stages, *options)
+    assert done.returncode == 0, done.stderr
+
+    def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+        checkpoint = torch.load(run_dir / "checkpoints" / "best.ckpt", weights_only=False)
+        return {k: v for k, v in checkpoint["state_dict"].items() if k.startswith("net.")}
+
+    before = weights(first)
+    backbone = [name for name in before if not name.startswith("net.head.")]
+    changed = {}
+    for path in tmp_path.glob("shapes/*/metrics.json"):
+        metrics = json.loads(path.read_text())
+        assert metrics["choices"]["model"] == "coatnet"
+        assert metrics["choices"]["pretrained"] == "coatnet-ce-shuffle"
+        assert metrics["overrides"]["model.dims"] == "[8, 12, 16, 24]"
+        after = weights(path.parent)
+        stage = metrics["choices"]["classifier"]
+        changed[stage] = {name for name in backbone if not torch.equal(before[name], after[name])}
+        with np.load(first / "predictions.npz") as a, np.load(path.parent / "predictions.npz") as b:
+            np.testing.assert_array_equal(a["val_labels"], b["val_labels"])
+        if stage == "tau_norm":
+            assert metrics["training"]["epochs"] == 0
+        if stage == "lws":
+            assert torch.equal(after["net.head.layer.weight"], before["net.head.weight"])
+            assert not (after["net.head.scale"] == 1).all()
+    assert changed.keys() == {None, "retrain", "tau_norm", "lws"}
+    assert changed.pop(None)
+    assert not any(changed.values())  # not even the statistics of batch norms moved
 
 
 def test_eval_repeats_the_result_and_takes_other_images(
@@ -205,7 +244,7 @@ def test_a_stopped_run_says_so(number: int, status: int, words: str, tmp_path: P
 
 def test_two_processes_train_one_net(tmp_path: Path) -> None:
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", f"outputs={tmp_path}"]
-    net = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "batch_size=32"]
+    net = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "batch_size=32", "sampler=class_aware", "mix=cmo"]
     done = run("train.py", *net, *ddp)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((only_run(tmp_path) / "metrics.json").read_text())

@@ -1,0 +1,59 @@
+"""The net that a pretraining teaches: what it must be, and how to find it in a checkpoint."""
+
+import math
+
+from torch import Tensor, nn
+
+from leanvit.errors import LeanvitError
+
+
+def encoder_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the net itself, by its own names, in the checkpoint of any run.
+
+    Args:
+        state: the ``state_dict`` of a checkpoint: ``net.encoder.<name>`` are the weights where a
+            pretraining left it, ``net.<name>`` where a classification did.
+    """
+    pretrained = any(name.startswith("net.encoder.") for name in state)
+    prefix = "net.encoder." if pretrained else "net."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def patch_grid(encoder: nn.Module, image_size: int, method: str) -> tuple[int, int]:
+    """Patches along a side of the image, and the pixels along a side of each.
+
+    Args:
+        encoder: the net to be pretrained.
+        image_size: height and width of the images in pixels.
+        method: who asks, for the message.
+
+    Raises:
+        LeanvitError: the net has no tokens, or they do not lie on a grid that divides the image.
+    """
+    name = type(encoder).__name__
+    parts = ("embed", "blocks", "norm", "readout", "position_embedding")
+    if not all(hasattr(encoder, part) for part in parts):
+        raise LeanvitError(
+            f"pretrain={method} does not fit {name}, which has no row of tokens: choose "
+            "model=vit, or another net of tokens at one resolution"
+        )
+    num_tokens: int = encoder.position_embedding.shape[1]  # type: ignore[index, assignment]
+    num_patches = num_tokens - num_prefix_tokens(encoder)
+    grid = math.isqrt(num_patches)
+    if grid**2 != num_patches or image_size % grid:
+        raise LeanvitError(
+            f"pretrain={method}: the {num_patches} tokens of {name} do not divide {image_size} x "
+            f"{image_size} pixels: take a data.image_size that is a multiple of {grid}"
+        )
+    return grid, image_size // grid
+
+
+def num_prefix_tokens(encoder: nn.Module) -> int:
+    """Tokens before those of the patches: [CLS], or none."""
+    return int(hasattr(encoder, "cls_token"))
+
+
+def freeze_unused(encoder: nn.Module) -> None:
+    """Leave out of the training what a pretraining does not pass through: they get no gradient."""
+    for part in (encoder.readout, encoder.head):
+        part.requires_grad_(False)

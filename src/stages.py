@@ -1,0 +1,152 @@
+"""Two stages: what a training takes over from the finished run that ``pretrained=`` names."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+import assemble
+from command_line import find_run, finished
+from leanvit.classifiers.linear import last_linear
+from leanvit.classifiers.tau_norm import TauNorm
+from leanvit.errors import LeanvitError
+from leanvit.evaluation.predict import Trained, predict
+from leanvit.pretraining.encoder import encoder_weights
+from leanvit.training.callbacks import AtomicCheckpoints
+from leanvit.training.classifier import Classifier
+from leanvit.training.data_module import ImageDataModule
+from leanvit.training.fit import (
+    Training,
+    check_match,
+    choose_precision,
+    find_device,
+    read_checkpoint,
+)
+
+PARTS = ("model", "data")
+
+
+def take_over(config: DictConfig) -> None:
+    """Give ``config`` the net, the images and the validation split of the pretrained run.
+
+    What the command line says goes before: all of ``model=`` or ``data=``, and single values of
+    them.
+
+    Raises:
+        LeanvitError: no run, or ``classifier=`` without one.
+    """
+    if not config.pretrained:
+        if config.get("classifier"):
+            raise LeanvitError(
+                "classifier= is a second stage: add pretrained=<directory of a finished run>"
+            )
+        return
+    run_dir = find_run(config.pretrained)
+    if finished(run_dir) is None:
+        raise LeanvitError(f"pretrained={run_dir} is not finished: train it to its end first")
+    if config.get("classifier") and not (run_dir / "metrics.json").exists():
+        raise LeanvitError(
+            f"pretrained={run_dir} has no trained classifier: classifier= wants a run of train.py"
+        )
+    kept = assemble.load_config(run_dir)
+    overrides = list(HydraConfig.get().overrides.task)
+    given = OverridesParser.create().parse_overrides(overrides)
+    keys = {override.key_or_group for override in given}
+    for part in PARTS:
+        if part not in keys:
+            config[part] = kept[part]
+            if part == "model":
+                assemble.forget_pretraining(config)
+            for override in given:
+                if override.key_or_group.startswith(f"{part}."):
+                    OmegaConf.update(config, override.key_or_group, override.value())
+    if "model" not in keys and "model.image_size" not in keys:
+        config.model.image_size = config.data.image_size
+    if "split_seed" not in keys:
+        config.split_seed = kept.get("split_seed", kept.seed)
+
+
+def load_pretrained(
+    config: DictConfig, net: nn.Module, classes: tuple[str, ...]
+) -> tuple[Tensor, Tensor]:
+    """Load all weights but the head's, which only some classifiers keep.
+
+    Returns:
+        mean and standard deviation of the images that the weights were trained on.
+
+    Raises:
+        LeanvitError: the run is not finished, or its weights do not fit.
+    """
+    run_dir = find_run(config.pretrained)
+    path = run_dir / "checkpoints" / "best.ckpt"
+    contents = read_checkpoint(path)
+    found = encoder_weights(contents["state_dict"])
+    method = config.get("classifier") and instantiate(config.classifier)
+    keeps_head = bool(method) and method.keeps_head
+    if keeps_head and tuple(contents["classes"]) != classes:
+        raise LeanvitError(
+            f"pretrained={run_dir} was trained for the classes {', '.join(contents['classes'])}, "
+            f"the data has {', '.join(classes)}: choose classifier=retrain"
+        )
+    wanted = net.state_dict()
+    if not keeps_head:
+        found = {name: value for name, value in found.items() if not name.startswith("head.")}
+        found |= {name: value for name, value in wanted.items() if name.startswith("head.")}
+    check_match(path, found, wanted)
+    net.load_state_dict(found)
+    if method:
+        method(net)
+    return contents["state_dict"]["mean"], contents["state_dict"]["std"]
+
+
+def kept_overrides(config: DictConfig, overrides: list[str]) -> dict[str, Any]:
+    """The single values of what was taken over, as the pretrained run's command line gave them."""
+    if not config.pretrained:
+        return {}
+    given = {override.partition("=")[0] for override in overrides}
+    taken = tuple(f"{part}." for part in PARTS if part not in given)
+    kept = (finished(find_run(config.pretrained)) or {})["overrides"]
+    return {key: value for key, value in kept.items() if key.startswith(taken)}
+
+
+def pretrained_name(config: DictConfig) -> str | None:
+    """What the pretrained run is called, without the hash that also tells its seed."""
+    return find_run(config.pretrained).name.rpartition("-")[0] if config.pretrained else None
+
+
+def trains_nothing(config: DictConfig) -> bool:
+    """Whether the classifier that is chosen is computed, not trained."""
+    return bool(config.get("classifier")) and get_class(config.classifier._target_) is TauNorm
+
+
+def rescale(
+    config: DictConfig, classifier: Classifier, data: ImageDataModule, run_dir: Path
+) -> Training:
+    """tau-normalisation: the head rescaled by the validation images, kept as best.ckpt.
+
+    Returns:
+        a training without epochs.
+    """
+    device = find_device(config.trainer.accelerator)
+    precision = config.trainer.precision
+    precision = choose_precision(device) if precision == "auto" else precision
+    net, classes, size = classifier.net, classifier.classes, config.data.image_size
+    trained = Trained(net, classifier.mean, classifier.std, classes, size, "bf16" in precision)
+    features: list[Tensor] = []
+    hook = last_linear(net)[2].register_forward_pre_hook(
+        lambda _, inputs: features.append(inputs[0].float().cpu())
+    )
+    predict(trained, data.val, device, memory_gib=config.memory_gib)
+    hook.remove()
+    net.to("cpu")
+    tau = instantiate(config.classifier).rescale(net, torch.cat(features), data.val.labels)
+    print(f"tau {tau}", file=sys.stderr)
+    contents = {"state_dict": classifier.state_dict(), "classes": list(classes), "epoch": -1}
+    AtomicCheckpoints().save_checkpoint(contents, run_dir / "checkpoints" / "best.ckpt")
+    return Training([], 0, device, precision)
