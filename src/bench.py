@@ -1,9 +1,12 @@
 """Images per second of the data path, against ImageFolder and two workers, in one run.
 
-    python src/bench.py
+    python src/bench.py             # every policy below
+    python src/bench.py trivial     # one or some of them
 
-Both deliver normalised float32 batches of the same JPEG images with padded random crop and flip.
-The two are measured in turn; the ratio of their medians is what counts, not either figure.
+Both deliver normalised float32 batches of the same JPEG images, augmented by the same policy:
+torchvision's transforms image by image in the workers, leanvit's a batch at a time on its device.
+All are measured in turn; the ratio of their medians is what counts, not either figure. It wants
+cores that nothing else uses: threads that wait for one another lose more than processes do.
 """
 
 import statistics
@@ -20,43 +23,95 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
+from leanvit.augment.course import Course
 from leanvit.augment.light import Light
 from leanvit.augment.normalise import channel_statistics, normalise
+from leanvit.augment.strong import Strong
+from leanvit.augment.trivial import Trivial
 from leanvit.data.decode import load_images
-from leanvit.data.loader import ResidentLoader
+from leanvit.data.images import ImageSet
+from leanvit.data.loader import Augment, ResidentLoader
 from leanvit.data.shapes import shapes
 from leanvit.data.source import open_source
 from leanvit.memory import keep_freed_memory
 from leanvit.samplers.shuffle import Shuffle
 
 BATCH_SIZE = 256
-ROUNDS = 5
+NUM_IMAGES = 4000
+ROUNDS = 4
+
+CROP_FLIP = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()]
+TO_FLOAT = [
+    v2.ToImage(),
+    v2.ToDtype(torch.float32, scale=True),
+    v2.Normalize([0.5] * 3, [0.25] * 3),
+]
+# What course code does with one image, and leanvit with a batch.
+POLICIES: dict[str, tuple[list, type[Augment]]] = {
+    "light": ([*CROP_FLIP, *TO_FLOAT], Light),
+    "course": (
+        [
+            v2.RandomResizedCrop(32, scale=(0.8, 1.0), ratio=(0.9, 1.1)),
+            v2.RandomHorizontalFlip(),
+            v2.RandAugment(num_ops=2, magnitude=9),
+            v2.ColorJitter(brightness=0.2, contrast=0.2),
+            *TO_FLOAT,
+        ],
+        Course,
+    ),
+    "trivial": ([*CROP_FLIP, v2.TrivialAugmentWide(), *TO_FLOAT], Trivial),
+    "strong": ([*CROP_FLIP, v2.TrivialAugmentWide(), *TO_FLOAT, v2.RandomErasing()], Strong),
+}
 
 
-def main() -> None:
-    """Print both rates and their ratio."""
+def main(chosen: list[str]) -> None:
+    """Print both rates and their ratio for each policy."""
+    unknown = [name for name in chosen if name not in POLICIES]
+    if unknown:
+        sys.exit(f"no policy {unknown[0]} to measure: choose of {', '.join(POLICIES)}")
     keep_freed_memory()  # as a training does
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        write_images(Path(folder) / "train")
-        usual = usual_path(Path(folder) / "train")
-        resident = Resident(Path(folder), device)
-        rates: dict[str, list[float]] = {"usual": [], "resident": []}
-        for _ in track(range(ROUNDS), "measuring", disable=not sys.stderr.isatty()):
-            rates["usual"].append(rate(usual, epochs=1))
-            rates["resident"].append(rate(resident, epochs=20))
-    print("8,000 drawn JPEG images of 32x32 to augmented (crop, flip), normalised float32 batches")
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    for name, label in (("usual", "ImageFolder, 2 workers"), ("resident", f"leanvit on {device}")):
-        low, high = min(rates[name]), max(rates[name])
-        print(f"{label:24s}{medians[name]:>10,.0f} images/s  ({low:,.0f} to {high:,.0f})")
-    ratio = medians["resident"] / medians["usual"]
-    print(f"ratio of the medians: {ratio:.0f} (of the data path alone, not of a training)")
+        rates = measure(Path(folder), chosen or list(POLICIES), device)
+    print(f"{NUM_IMAGES:,} drawn JPEG images of 32x32 to augmented, normalised float32 batches")
+    print("images/s, median (least to most)")
+    print(f"{'policy':10s}{'ImageFolder, 2 workers':>28s}{f'leanvit on {device}':>34s}  ratio")
+    for name, (usual, resident) in rates.items():
+        ratio = statistics.median(resident) / statistics.median(usual)
+        print(f"{name:10s}{spread(usual):>28s}{spread(resident):>34s}{ratio:>7.0f}")
+    print("(of the data path alone, not of a training)")
+
+
+def spread(rates: list[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
+
+
+def measure(
+    folder: Path, names: list[str], device: torch.device
+) -> dict[str, tuple[list[float], list[float]]]:
+    """The usual rates and the resident ones of each policy, one for each round."""
+    write_images(folder / "train")
+    source = open_source(folder)
+    tree = source.classes_below("train")
+    data = load_images(source, tree, tuple(tree), 32, folder / "cache")
+    paths = {
+        name: (usual_path(folder / "train", name), Resident(data, name, device)) for name in names
+    }
+    rates: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in names}
+    # the first round is not counted: workers start, memory is touched
+    for number in track(range(ROUNDS + 1), "measuring", disable=not sys.stderr.isatty()):
+        for name, (usual, resident) in paths.items():
+            both = (rate(usual, epochs=1), rate(resident, epochs=1 if number == 0 else 15))
+            if number > 0:
+                rates[name][0].append(both[0])
+                rates[name][1].append(both[1])
+    return rates
 
 
 def write_images(folder: Path) -> None:
     """The built-in shapes as JPEG files, <folder>/<class>/<number>.jpg."""
-    train = shapes(num_train=8000, num_test=100).train
+    train = shapes(num_train=NUM_IMAGES, num_test=100).train
     assert isinstance(train.images, torch.Tensor)
     for i, (image, label) in enumerate(zip(train.images, train.labels.tolist(), strict=True)):
         path = folder / train.classes[label] / f"{i}.jpg"
@@ -64,19 +119,10 @@ def write_images(folder: Path) -> None:
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(path, quality=90)
 
 
-def usual_path(folder: Path) -> DataLoader:
+def usual_path(folder: Path, policy: str) -> DataLoader:
     """What course code does: decode and augment each image in a worker process, every epoch."""
-    transform = v2.Compose(
-        [
-            v2.RandomCrop(32, padding=4),
-            v2.RandomHorizontalFlip(),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize([0.5] * 3, [0.25] * 3),
-        ]
-    )
     return DataLoader(
-        ImageFolder(str(folder), transform),
+        ImageFolder(str(folder), v2.Compose(POLICIES[policy][0])),
         batch_size=BATCH_SIZE,
         shuffle=True,
         num_workers=2,
@@ -87,14 +133,11 @@ def usual_path(folder: Path) -> DataLoader:
 class Resident:
     """The same images, decoded once; batches are gathered, augmented and normalised."""
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        source = open_source(folder)
-        tree = source.classes_below("train")
-        data = load_images(source, tree, tuple(tree), 32, folder / "cache")
+    def __init__(self, data: ImageSet, policy: str, device: torch.device) -> None:
         assert isinstance(data.images, torch.Tensor)
         self.mean, self.std = (each.to(device) for each in channel_statistics(data.images))
-        sampler = Shuffle(data.labels)
-        self.loader = ResidentLoader(data, sampler, Light(), BATCH_SIZE, device)
+        sampler, augment = Shuffle(data.labels), POLICIES[policy][1]()
+        self.loader = ResidentLoader(data, sampler, augment, BATCH_SIZE, device)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for images, labels in self.loader:
@@ -103,7 +146,6 @@ class Resident:
 
 def rate(batches: DataLoader | Resident, epochs: int) -> float:
     """Images per second over some epochs."""
-    next(iter(batches))  # not counted: workers start, memory is touched
     num_images = 0
     start = time.perf_counter()
     for _ in range(epochs):
@@ -115,4 +157,4 @@ def rate(batches: DataLoader | Resident, epochs: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -4,15 +4,23 @@ import math
 
 import pytest
 import torch
+from image_trees import refused
 from torch import Tensor
 from torchvision.transforms.v2.functional import resized_crop
 
-from leanvit.augment.resized_crop import ResizedCrop, crop_and_resize
+from leanvit.augment.as_bytes import as_bytes
+from leanvit.augment.geometry import resample
+from leanvit.augment.resized_crop import ResizedCrop
 
 
 def noise(n: int, height: int, width: int) -> Tensor:
     generator = torch.Generator().manual_seed(n)
     return torch.randint(0, 256, (n, 3, height, width), generator=generator, dtype=torch.uint8)
+
+
+def crop_and_resize(images: Tensor, boxes: Tensor) -> Tensor:
+    unmoved = torch.eye(2, 3).expand(len(images), 2, 3)
+    return as_bytes(resample(images.float(), unmoved, boxes).round_())
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (17, 24)])
@@ -86,3 +94,11 @@ def test_the_call_gathers_crops_and_flips() -> None:
     assert torch.equal(first, again) and first.shape == (4, 3, 8, 8)
     assert not torch.equal(first[1], first[2])  # one image twice: its own box each time
     assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize(
+    "options", [{"scale": (0.9, 0.8)}, {"scale": (0.5, 1.5)}, {"ratio": (0, 1)}]
+)
+def test_wrong_options(options: dict) -> None:
+    message = refused(lambda: ResizedCrop(**options))
+    assert next(iter(options)) in message and "give" in message
