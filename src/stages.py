@@ -70,6 +70,8 @@ def take_over(config: DictConfig) -> None:
         config.model.image_size = config.data.image_size
     if "split_seed" not in keys:
         config.split_seed = kept.get("split_seed", kept.seed)
+    if "val_fraction" not in keys:
+        config.val_fraction = kept.val_fraction
 
 
 def load_pretrained(

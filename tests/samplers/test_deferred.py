@@ -41,6 +41,7 @@ def test_every_epoch_is_as_long_as_the_first() -> None:
     # a shorter order goes on with draws of its own: every image once, and some once more
     filled = Deferred(longer, Shuffle(LABELS), start=1)
     order = epochs(filled, 1)[0]
+    assert torch.equal(filled.indices(), order)
     assert len(order) == len(filled) == len(longer)
     assert torch.equal(order[: len(LABELS)].sort().values, torch.arange(len(LABELS)))
     rest = order[len(LABELS) :]

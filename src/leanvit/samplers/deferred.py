@@ -41,8 +41,10 @@ class Deferred:
         """This epoch's indices of this rank, in order."""
         if self.epoch < self.start:
             return self.first.indices()
-        order = self.late.indices()
+        order, further = self.late.indices(), self.epoch
         while len(order) < len(self):
-            self.late.set_epoch(self.late.epoch + FURTHER)
+            further += FURTHER
+            self.late.set_epoch(further)
             order = torch.cat([order, self.late.indices()])
+        self.late.set_epoch(self.epoch)
         return order[: len(self)]
