@@ -63,6 +63,11 @@ def check_phases(config: DictConfig) -> None:
             f"late.start={config.late.start} of max_epochs={config.max_epochs} is epoch "
             f"{assemble.late_epoch(config)}: no epoch is left before it or after it"
         )
+    pasting = [phase.mix for phase in (config, config.late) if "mix" in phase and pastes(phase.mix)]
+    if len(pasting) > 1 and pasting[0] != pasting[1]:
+        raise LeanvitError(
+            "mix= and mix@late.mix= are one mixing with other values: choose one of them"
+        )
     for phase in (config, config.late) if is_deferred else (config,):
         parts = {key: phase.get(key) or config[key] for key in ("loss", "sampler", "mix")}
         loss, mix = get_class(parts["loss"]._target_), get_class(parts["mix"]._target_)
@@ -97,3 +102,8 @@ def try_net(config: DictConfig, num_classes: int) -> nn.Module:
             line = f"{name} cannot be built with these values: {line}"
         raise LeanvitError(line) from error
     return net
+
+
+def pastes(mix: DictConfig) -> bool:
+    """Whether a mixing pastes images of its own draw."""
+    return hasattr(get_class(mix._target_), "foreground_weights")

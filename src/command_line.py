@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,18 @@ ROOT = Path(__file__).resolve().parents[1]
 # what may change without the run becoming another run
 NOT_A_CHOICE = ("logger", "memory_gib", "num_workers", "outputs")
 NOT_A_CHOICE_OF_DATA = ("data_dir", "memory_gib")
+# what a run from pretrained= takes over where the command line does not say it; paths are hashed
+# as they resolve
+TAKEN_OVER = (
+    "model.",
+    "data.image_size",
+    "data.imbalance",
+    "data.num",
+    "data.seed",
+    "seed",
+    "split_seed",
+    "val_fraction",
+)
 
 
 def root() -> str:
@@ -34,24 +46,34 @@ def run_name(*, _root_: DictConfig) -> str:
     """``<data>/<model or experiment>-<loss>-<sampler>-<hash>``: a folder for a set of choices."""
     choices = _root_.hydra.runtime.choices
     data, net = choices.data, choices.get("experiment") or choices.model
-    if _root_.get("pretrained") and (kept := found_run(_root_.pretrained) / "config.yaml").exists():
-        # its net and its images, where the command line names no others
-        given = {override.partition("=")[0] for override in _root_.hydra.overrides.task}
-        config = OmegaConf.load(kept)
-        data = data if "data" in given else module_name(config.data)
-        net = net if "model" in given else module_name(config.model)
+    given: list[str] = []
+    if _root_.get("pretrained"):  # its net and its images, where the command line names no others
+        given = [str(override) for override in _root_.hydra.overrides.task]
+        named = {override.partition("=")[0] for override in given}
+        kept = found_run(_root_.pretrained) / "config.yaml"
+        config: Any = OmegaConf.load(kept) if kept.exists() else {}
+        data = data if "data" in named else module_name(config.get("data"), data)
+        net = net if "model" in named else module_name(config.get("model"), net)
     stage = [] if choices.classifier == "none" else [choices.classifier]
-    parts = [net, *stage, choices.loss, choices.sampler, choices_hash(_root_)]
+    # a value that is given may be the default's, and yet not the pretrained run's
+    own = sorted(each for each in given if each.startswith(TAKEN_OVER))
+    parts = [net, *stage, choices.loss, choices.sampler, choices_hash(_root_, given=own)]
     return f"{data}/{'-'.join(parts)}"
 
 
-def module_name(chosen: DictConfig) -> str:
+def module_name(chosen: DictConfig | None, otherwise: str = "") -> str:
     """The module that a choice of a net or of images stands in: it has the choice's name."""
-    return chosen._target_.split(".")[-2]
+    if chosen is None or "_target_" not in chosen:
+        return otherwise
+    return str(chosen._target_).split(".")[-2]
 
 
-def choices_hash(config: DictConfig, without_seed: bool = False) -> str:
-    """Eight characters of what decides the result of a run: its resolved values."""
+def choices_hash(config: DictConfig, without_seed: bool = False, given: Sequence[str] = ()) -> str:
+    """Eight characters of what decides the result of a run: its resolved values.
+
+    Args:
+        given: what the command line says beside them, of what a pretrained run also says.
+    """
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     values: dict[str, Any] = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
     values = {key: value for key, value in values.items() if key not in NOT_A_CHOICE}
@@ -68,10 +90,14 @@ def choices_hash(config: DictConfig, without_seed: bool = False) -> str:
         if values.get("pretrained"):  # of another seed, or of the same
             kept = finished(Path(values["pretrained"])) or {}
             values["pretrained"] = kept.get("choices_hash")
+            if kept.get("seed") != values["seed"]:  # a row for each first stage, none is lost
+                values["first_seed"] = kept.get("seed")
             del values["split_seed"]
         elif values.get("split_seed") == values["seed"]:
             del values["split_seed"]
         del values["seed"]
+    if given:
+        values["given"] = list(given)
     text = json.dumps({**values, "data": data}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -94,7 +120,7 @@ def finished(run_dir: Path) -> dict[str, Any] | None:
 
 def found_run(given: str) -> Path:
     """The folder that is meant, from here or from the repository's root; it may be missing."""
-    paths = (Path(given).expanduser(), ROOT / given)
+    paths = (Path(str(given)).expanduser(), ROOT / str(given))
     return next((path for path in paths if path.is_dir()), paths[0]).resolve()
 
 

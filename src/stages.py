@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 import assemble
-from command_line import find_run, finished
+from command_line import find_run, finished, full_path
 from leanvit.classifiers.linear import last_linear
 from leanvit.classifiers.tau_norm import TauNorm
 from leanvit.errors import LeanvitError
@@ -30,6 +30,8 @@ from leanvit.training.fit import (
 )
 
 PARTS = ("model", "data")
+MISSING = {"data": {"imbalance": None, "imbalance_seed": 0}}  # in runs of older versions
+HARMLESS = ("data_dir", "image_size", "memory_gib", "skip_unreadable")
 
 
 def take_over(config: DictConfig) -> None:
@@ -60,18 +62,46 @@ def take_over(config: DictConfig) -> None:
     keys = {override.key_or_group for override in given}
     for part in PARTS:
         if part not in keys:
-            config[part] = kept[part]
-            if part == "model":
-                assemble.forget_pretraining(config)
+            config[part] = {**MISSING.get(part, {}), **kept[part]}
             for override in given:
                 if override.key_or_group.startswith(f"{part}."):
                     OmegaConf.update(config, override.key_or_group, override.value())
+    if "model.weights" not in keys:
+        assemble.forget_pretraining(config)
     if "model" not in keys and "model.image_size" not in keys:
         config.model.image_size = config.data.image_size
-    if "split_seed" not in keys:
-        config.split_seed = kept.get("split_seed", kept.seed)
+    for key, value in (("seed", kept.seed), ("split_seed", kept.get("split_seed", kept.seed))):
+        if key not in keys:
+            config[key] = value
     if "val_fraction" not in keys:
         config.val_fraction = kept.val_fraction
+    look_for_seen_images(config, kept)
+
+
+def look_for_seen_images(config: DictConfig, kept: DictConfig) -> None:
+    """Warn where images that judge this stage may have been trained on in the first.
+
+    Raises:
+        LeanvitError: so with a classifier, which is nothing but what the first stage left.
+    """
+
+    def source(of: DictConfig) -> dict[str, Any]:
+        values = {k: v for k, v in of.data.items() if k not in HARMLESS}
+        if values.get("source"):
+            values["source"] = full_path(values["source"])
+        return {**MISSING["data"], **values}
+
+    now, before = source(config), source(kept)
+    changed = [f"data.{key}" for key in now if now[key] != before.get(key)]
+    same = {"split_seed": kept.get("split_seed", kept.seed), "val_fraction": kept.val_fraction}
+    changed += [key for key, value in same.items() if config[key] != value]
+    if not changed:
+        return
+    names = ", ".join(changed).replace("data._target_", "data")
+    line = f"pretrained={config.pretrained} was trained on other choices of {names}"
+    if config.get("classifier"):
+        raise LeanvitError(f"{line}: leave them out, its validation images must stay unseen")
+    print(f"{line}: images that judge this run may have been trained on there", file=sys.stderr)
 
 
 def load_pretrained(

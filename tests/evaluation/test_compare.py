@@ -131,6 +131,17 @@ def test_class_difference_against_drawing_images_of_each_class():
                                              np.mean(np.array(draws) >= 0)), abs=0.03)  # fmt: skip
 
 
+def test_classes_of_few_images_are_not_taken_for_sure():
+    """Two images a class lose half of their variance when they are resampled."""
+    rng, shown = np.random.default_rng(0), []
+    labels = np.arange(20).repeat(2)
+    for seed in range(300):
+        correct, reference = (rng.random((2, 40)) < 0.6).astype(float)
+        found = paired_class_difference(correct, reference, labels, range(20), 500, seed)
+        shown.append(found.is_shown)
+    assert np.mean(shown) < 0.1  # 0.185 without a correction
+
+
 def test_thirds_that_cancel_are_no_difference():
     """Seven images a third better, seven a third worse: 0 on paper, and so in every digit."""
     correct = np.array([1 / 3, 2 / 3, 1.0, 1 / 3, 0, 2 / 3, 1 / 3] * 2)

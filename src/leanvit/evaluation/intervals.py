@@ -84,12 +84,18 @@ def paired_class_difference(
     """The same for the mean over ``of_classes`` of the recall, as in balanced accuracy.
 
     Args:
-        labels: class indices; each of ``of_classes`` has an image.
+        labels: class indices; each of ``of_classes`` has two images or more. (Resampling n images
+            loses 1 / n of their variance, which matters for few: it is put back.)
         of_classes: the classes whose recall counts.
     """
     generator = np.random.default_rng(seed)
     by_class = [(correct - reference)[labels == label] for label in of_classes]
-    draws = [_resampled_means(each, num_resamples, generator) for each in by_class]
+    draws = [
+        each.mean()
+        + (_resampled_means(each, num_resamples, generator) - each.mean())
+        * math.sqrt(len(each) / (len(each) - 1))
+        for each in by_class
+    ]
     return _difference(float(np.mean([each.mean() for each in by_class])), np.mean(draws, axis=0))
 
 

@@ -44,7 +44,7 @@ class Measure:
     run: float
     against: float
     over_seeds: tuple[float, float] | None  # None: one pair, or the worst class
-    over_images: Difference | None  # None: the worst class
+    over_images: Difference | None  # None: the worst class, or a class with one image
     classes: tuple[str, str] | None = None  # the worst ones
 
     @property
@@ -62,7 +62,7 @@ class Measure:
     def verdict(self) -> str:
         """``better``, ``worse`` or ``no difference shown``, and over what where it is not both."""
         if self.over_images is None:
-            return ""
+            return "" if self.classes else f"{NO_DIFFERENCE} (a class has one test image)"
         if self.seeds_show is None:
             return f"{self.over_images.verdict} (one seed)"
         if self.seeds_show and self.over_images.is_shown:
@@ -202,10 +202,14 @@ def _measures(
         of_classes = [index for index in indices if index in present]
         if of_classes:
             values = recall[..., np.isin(present, of_classes)].mean(axis=-1)
-            over_images = paired_class_difference(
-                run, against, labels, of_classes, num_resamples, seed
+            # of one image nothing can be resampled
+            few = min((labels == label).sum() for label in of_classes) < 2
+            over_classes = (
+                None
+                if few
+                else paired_class_difference(run, against, labels, of_classes, num_resamples, seed)
             )
-            measures.append(_measure(name, values, over_images))
+            measures.append(_measure(name, values, over_classes))
     means = recall.mean(axis=1)
     worst = [str(told[0]["classes"][present[index]]) for index in means.argmin(axis=1)]
     low = means.min(axis=1)
@@ -214,7 +218,7 @@ def _measures(
     return measures
 
 
-def _measure(name: str, values: ndarray, over_images: Difference) -> Measure:
+def _measure(name: str, values: ndarray, over_images: Difference | None) -> Measure:
     """``values``: (sides, seeds)."""
     run, against = values.mean(axis=1)
     differences = np.round(values[0] - values[1], 12) + 0.0  # sums of thirds: 0 is 0, and not -0
