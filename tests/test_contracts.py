@@ -63,6 +63,7 @@ FOLDERS = {
     "data": "data",
     "classifier": "classifiers",
     "pretrain": "pretraining",
+    "lightweight": "lightweight",
 }
 
 

@@ -1,0 +1,395 @@
+"""DynamicViT: patch tokens that tell the classifier little are dropped on the way.
+
+Source: Rao et al., "DynamicViT: Efficient Vision Transformers with Dynamic Token Sparsification",
+NeurIPS 2021 (https://arxiv.org/abs/2106.02034); details as in the official code
+(https://github.com/raoyongming/DynamicViT).
+
+- Before chosen blocks a prediction module says of each patch token, from its own features and the
+  mean of those that are still there, how likely it stays. [CLS] always stays.
+- In training each decision is drawn (Gumbel, straight through). Nothing is taken out: nobody but
+  itself attends to a dropped token any more, and the decision on it still gets a gradient.
+- In evaluation the tokens that score highest are gathered, as many for every image, and later
+  blocks compute on fewer tokens.
+- The ratio loss draws the share that stays towards the share wanted. Where the weights are trained
+  already, the unpruned net teaches logits and tokens.
+
+Deviations:
+
+- A stage's ratio is of the tokens then alive, as in the published table that ``vit_v1.4`` is the
+  base of; the official code's is of all tokens.
+- The softmax of masked attention is exact, so that masked training and gathered evaluation are one
+  function: the largest score is taken over what stays, where the official code takes all scores and
+  adds 1e-6, of which the dropped tokens get a share.
+- The prediction modules have 64 channels (``predictor_dim``). The paper's are as wide as the net:
+  so wide they would be 9 % of what is left of the default ViT's MACs; so they are 2 %.
+- ``keep="threshold"`` is not in the paper: each image keeps its own number of tokens. The ratio
+  loss then draws the mean over the batch, as the official code's ``dynamic``.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor, nn
+
+from leanvit.errors import LeanvitError
+from leanvit.lightweight.alive_tokens import (
+    masked_block,
+    packed_block,
+    places_over,
+    take_patches,
+)
+from leanvit.models.vit import Attention, Block, ViT
+
+
+class Predictor(nn.Module):
+    """Log-probabilities of staying and of being dropped, for each patch token."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.features = nn.Linear(dim, hidden_dim)
+        self.score = nn.Sequential(
+            nn.Linear(hidden_dim, hidden_dim // 2),
+            nn.GELU(),
+            nn.Linear(hidden_dim // 2, hidden_dim // 4),
+            nn.GELU(),
+            nn.Linear(hidden_dim // 4, 2),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(
+        self, patches: Float[Tensor, "batch patches dim"], alive: Float[Tensor, "batch patches"]
+    ) -> Float[Tensor, "batch patches 2"]:
+        own, shared = F.gelu(self.features(self.norm(patches))).chunk(2, dim=2)
+        mean = mean_of(shared, alive)[:, None].expand_as(own)
+        # float32 also under autocast: bfloat16 is too coarse to draw from
+        return self.score(torch.cat((own, mean), dim=2)).to(patches.dtype).log_softmax(dim=2)
+
+
+class Teacher:
+    """The unpruned net, frozen: no module, so that no state dict, optimizer or average has it."""
+
+    def __init__(self, net: ViT) -> None:
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Teacher":
+        return self  # copies of a method, such as averaged weights, share it
+
+    @torch.no_grad()
+    def __call__(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch patches dim"]]:
+        """Its logits, and its patch tokens after the last norm."""
+        self.net.to(images)  # of the same device and type
+        tokens = self.net.embed(images)
+        for block in self.net.blocks:
+            tokens = block(tokens)
+        tokens = self.net.norm(tokens)
+        return self.net.head(self.net.readout(tokens)), tokens[:, 1:]
+
+
+class DynamicViT(nn.Module):
+    """Token pruning around a ViT.
+
+    After an evaluation forward pass ``kept`` says which patches of each image were left after each
+    stage, row by row.
+
+    Args:
+        net: a ViT that reads [CLS] or the mean of the patches (of those that are left).
+        after: how many blocks have run when each stage prunes; ``None``: evenly over the depth,
+            which after 12 blocks is the paper's 3, 6, 9.
+        ratios: for each stage the share that stays of the patch tokens then alive; above 0, at most
+            1. In evaluation a stage of 1 does nothing.
+        keep: what evaluation keeps: ``"top_k"``, the highest scores, as many as ``ratios`` say;
+            ``"threshold"``, for each image what stays with a probability of ``tau`` or more, at
+            least one patch.
+        tau: see ``keep``.
+        predictor_dim: hidden channels of the prediction modules, a multiple of 4; ``None``: those
+            of a token, as in the paper.
+        teacher: let a frozen copy of ``net``, as it is now, teach; for weights that are trained.
+        ratio_weight, logit_weight, token_weight: of the ratio loss, and of the teacher's two.
+
+    Raises:
+        LeanvitError: a net or readout that it does not fit, or a value that cannot be.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        after: Sequence[int] | None = None,
+        ratios: Sequence[float] = (0.75, 0.5, 0.25),
+        keep: str = "top_k",
+        tau: float = 0.5,
+        predictor_dim: int | None = 64,
+        teacher: bool = False,
+        ratio_weight: float = 2.0,
+        logit_weight: float = 0.5,
+        token_weight: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.net = _check_net(net)
+        dim, depth = self.net.head.in_features, len(self.net.blocks)
+        if after is None:
+            after = [round(depth * i / (len(ratios) + 1)) for i in range(1, len(ratios) + 1)]
+        hidden_dim = dim if predictor_dim is None else predictor_dim
+        _check_values(after, ratios, depth, keep, tau, hidden_dim)
+        self.after, self.ratios, self.keep, self.tau = list(after), list(ratios), keep, tau
+        self.predictors = nn.ModuleList(Predictor(dim, hidden_dim) for _ in ratios)
+        self.teacher = Teacher(self.net) if teacher else None
+        self.ratio_weight = ratio_weight
+        self.logit_weight, self.token_weight = logit_weight, token_weight
+        self.num_patches = self.net.readout.num_patches
+        self.kept: Bool[Tensor, "batch stages patches"] = torch.empty(
+            0, len(ratios), self.num_patches, dtype=torch.bool
+        )
+
+    @property
+    def counts(self) -> list[int]:
+        """Patches that each stage leaves, of all, where ``ratios`` are kept to."""
+        counts, alive = [], self.num_patches
+        for ratio in self.ratios:
+            alive = max(1, round(ratio * alive))
+            counts.append(alive)
+        return counts
+
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        if self.training:
+            return self.masked(images, draw_decisions)[0]
+        return self.gathered(images)
+
+    def loss_terms(
+        self,
+        images: Float[Tensor, "batch channels height width"],
+        targets: Tensor,
+        criterion: nn.Module,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """What training minimises the sum of."""
+        logits, patches, kept = self.masked(images, draw_decisions)
+        shares = [count / self.num_patches for count in self.counts]
+        ratio = ratio_loss(kept, shares, per_image=self.keep == "top_k")
+        terms = {
+            "classification": criterion(logits.float(), targets),
+            "ratio": self.ratio_weight * ratio,
+        }
+        if self.teacher is not None:
+            teacher_logits, teacher_patches = self.teacher(images)
+            by_logits = logit_distillation(logits.float(), teacher_logits.float())
+            by_tokens = token_distillation(patches, teacher_patches, kept[-1].detach())
+            terms["logit_distillation"] = self.logit_weight * by_logits
+            terms["token_distillation"] = self.token_weight * by_tokens
+        return terms
+
+    def masked(
+        self,
+        images: Float[Tensor, "batch channels height width"],
+        decide: Callable[[Tensor], Tensor],
+    ) -> tuple[
+        Float[Tensor, "batch classes"],
+        Float[Tensor, "batch patches dim"],
+        Float[Tensor, "stages batch patches"],
+    ]:
+        """All tokens through all blocks; what is dropped is masked.
+
+        Args:
+            decide: log-probabilities (batch, patches, 2) to 1 for what stays and 0 for the rest.
+
+        Returns:
+            Logits; patch tokens after the last norm; what was alive after each stage, as 1 and 0.
+        """
+        tokens = self.net.embed(images)
+        alive = torch.ones_like(tokens[:, 1:, 0])
+        kept: list[Tensor] = []
+        for index, block in enumerate(self._blocks()):
+            if index in self.after:
+                log_probabilities = self.predictors[len(kept)](tokens[:, 1:], alive)
+                alive = alive * decide(log_probabilities)
+                kept.append(alive)
+            policy = F.pad(alive, (1, 0), value=1.0)
+            tokens = masked_block(block, tokens, policy) if kept else block(tokens)
+        tokens = self.net.norm(tokens)
+        reads_cls = self.net.readout.reads_one_token
+        vectors = tokens[:, 0] if reads_cls else mean_of(tokens[:, 1:], alive)
+        return self.net.head(vectors), tokens[:, 1:], torch.stack(kept)
+
+    def gathered(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        """Each block computes on the tokens that are left."""
+        tokens = self.net.embed(images)
+        places = torch.arange(self.num_patches, device=tokens.device).expand(len(tokens), -1)
+        alive: Tensor | None = None  # which of ``places`` are no padding; None: all
+        kept: list[Tensor] = []
+        for index, block in enumerate(self._blocks()):
+            if index in self.after:
+                chosen, alive = self._choose(len(kept), tokens[:, 1:], alive)
+                if chosen is not None:
+                    tokens = take_patches(tokens, chosen)
+                    places = places.gather(1, chosen)
+                stays = torch.ones_like(places, dtype=torch.bool) if alive is None else alive
+                nothing = stays.new_zeros(len(tokens), self.num_patches)
+                kept.append(nothing.scatter(1, places, stays))
+            if alive is None:
+                tokens = block(tokens)
+            else:
+                tokens = packed_block(block, tokens, F.pad(alive, (1, 0), value=True))
+        self.kept = torch.stack(kept, dim=1)
+        if self.net.readout.reads_one_token:
+            return self.net.head(self.net.norm(self.net.readout(tokens)))
+        tokens = self.net.norm(tokens)
+        if alive is None:
+            return self.net.head(self.net.readout(tokens))
+        return self.net.head(mean_of(tokens[:, 1:], alive.to(tokens.dtype)))
+
+    def _choose(
+        self,
+        stage: int,
+        patches: Float[Tensor, "batch patches dim"],
+        alive: Bool[Tensor, "batch patches"] | None,
+    ) -> tuple[Int64[Tensor, "batch chosen"] | None, Bool[Tensor, "batch chosen"] | None]:
+        """Where the patches stand that stay, ``None`` for all; which of these are not padding."""
+        by_ratio = self.keep == "top_k" or patches.is_meta  # tokens to count have no scores
+        if by_ratio and self.counts[stage] == patches.shape[1]:
+            return None, None
+        weights = patches.new_ones(patches.shape[:2]) if alive is None else alive.to(patches.dtype)
+        scores = self.predictors[stage](patches, weights)[:, :, 0]
+        if by_ratio:
+            return scores.topk(self.counts[stage]).indices.sort(dim=1).values, None
+        return places_over(scores, alive, self.tau)
+
+    def _blocks(self) -> list[Block]:
+        return list(self.net.blocks)  # type: ignore[arg-type]
+
+    @property
+    def macs_used(self) -> Float64[Tensor, " batch"]:
+        """MACs of each image of the last evaluation batch, in closed form.
+
+        Attention is counted over the tokens of the image itself; padding to the longest of its
+        batch, which ``keep="threshold"`` needs there and nowhere else, is not.
+        """
+        counts = self.kept.cpu().sum(dim=2).double()
+        alive = F.pad(counts, (1, 0), value=self.num_patches)  # (batch, 1 + stages)
+        macs = torch.full_like(
+            alive[:, 0], self.num_patches * _num_weights(self.net.patch_embedding)
+        )
+        for index, block in enumerate(self._blocks()):
+            tokens = 1 + alive[:, sum(place <= index for place in self.after)]
+            width = block.attention.qkv.out_features // 3
+            macs = macs + tokens * _num_weights(block) + 2 * tokens**2 * width
+        for stage, predictor in enumerate(self.predictors):
+            before, left = alive[:, stage], alive[:, stage + 1]
+            runs = (left < before) | (self.keep == "threshold")
+            macs = macs + runs * before * _num_weights(predictor)
+        return macs + _num_weights(self.net.head)
+
+
+def draw_decisions(
+    log_probabilities: Float[Tensor, "batch patches 2"],
+) -> Float[Tensor, "batch patches"]:
+    """1 for what stays, 0 for what is dropped, drawn with these probabilities (Gumbel).
+
+    The gradient is that of the soft draw (straight through). Forward the values are exactly 0 and
+    1, which they are not in ``torch.nn.functional.gumbel_softmax``.
+    """
+    soft = F.gumbel_softmax(log_probabilities, dim=2)[:, :, 0]
+    return (soft >= 0.5).to(soft.dtype) + (soft - soft.detach())
+
+
+def mean_of(
+    tokens: Float[Tensor, "batch tokens dim"], alive: Float[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch dim"]:
+    """Mean of the tokens that are alive; zeros where none is."""
+    weights = alive[:, :, None]
+    return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def ratio_loss(
+    kept: Float[Tensor, "stages batch patches"], shares: Sequence[float], per_image: bool
+) -> Float[Tensor, ""]:
+    """Mean square of the share of all patches that is kept, less the share wanted at that stage.
+
+    Args:
+        per_image: of each image; otherwise of the mean over the batch.
+    """
+    found = kept.mean(dim=2) if per_image else kept.mean(dim=(1, 2))[:, None]
+    return (found - found.new_tensor(shares)[:, None]).square().mean()
+
+
+def logit_distillation(
+    logits: Float[Tensor, "batch classes"], teacher: Float[Tensor, "batch classes"]
+) -> Float[Tensor, ""]:
+    """Divergence (Kullback-Leibler) of the net's classes from the teacher's, mean over images."""
+    theirs = teacher.log_softmax(dim=1)
+    return F.kl_div(logits.log_softmax(dim=1), theirs, reduction="batchmean", log_target=True)
+
+
+def token_distillation(
+    patches: Float[Tensor, "batch patches dim"],
+    teacher: Float[Tensor, "batch patches dim"],
+    kept: Float[Tensor, "batch patches"],
+) -> Float[Tensor, ""]:
+    """Mean square error of the patch tokens that are kept to the end, all images together."""
+    errors = (patches - teacher).float().square().mean(dim=2)
+    return (errors * kept).sum() / kept.sum().clamp(min=1)
+
+
+def _num_weights(part: nn.Module) -> int:
+    """MACs of its linear layers, or of its convolution, at one position."""
+    layers = (each for each in part.modules() if isinstance(each, nn.Linear | nn.Conv2d))
+    return sum(layer.weight.numel() for layer in layers)
+
+
+def _check_net(net: nn.Module) -> ViT:
+    name = type(net).__name__
+    fits = "it fits model=vit and model=vit_b_16"
+    if not isinstance(net, ViT):
+        raise LeanvitError(
+            f"lightweight=dynamic_vit does not fit {name}, whose tokens cannot be taken out one by "
+            f"one: {fits}"
+        )
+    if not all(isinstance(block.attention, Attention) for block in net.blocks):
+        raise LeanvitError(
+            f"lightweight=dynamic_vit does not fit {name}, whose attention wants all tokens: {fits}"
+        )
+    if net.readout.kind not in ("cls", "mean"):
+        raise LeanvitError(
+            f"lightweight=dynamic_vit does not fit model.readout={net.readout.kind}, which reads "
+            "patches that may be gone: take cls or mean"
+        )
+    return net
+
+
+def _check_values(
+    after: Sequence[int],
+    ratios: Sequence[float],
+    depth: int,
+    keep: str,
+    tau: float,
+    predictor_dim: int,
+) -> None:
+    if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
+        raise LeanvitError(
+            f"lightweight.ratios={list(ratios)}: give a share above 0, at most 1, for each stage"
+        )
+    in_order = list(after) == sorted({place for place in after if 0 < place < depth})
+    if not in_order or len(after) != len(ratios):
+        raise LeanvitError(
+            f"lightweight.after={list(after)} does not place {len(ratios)} stages (one for each of "
+            f"lightweight.ratios) in {depth} blocks: give as many ascending numbers from 1 to "
+            f"{depth - 1}"
+        )
+    if keep not in ("top_k", "threshold"):
+        raise LeanvitError(f"lightweight.keep={keep}: choose from top_k, threshold")
+    if not 0 <= tau <= 1:
+        raise LeanvitError(f"lightweight.tau={tau}: give a probability, 0 to 1")
+    if predictor_dim < 4 or predictor_dim % 4:
+        raise LeanvitError(
+            f"lightweight.predictor_dim={predictor_dim}: give a multiple of 4, such as 64"
+        )

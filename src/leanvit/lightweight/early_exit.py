@@ -1,0 +1,287 @@
+"""Early exit: images that are easy leave the net before its end.
+
+Source: Teerapittayanon et al., "BranchyNet: Fast Inference via Early Exiting from Deep Neural
+Networks", ICPR 2016 (https://arxiv.org/abs/1709.01686); all exits trained together as in Huang et
+al., "Multi-Scale Dense Networks", ICLR 2018 (https://arxiv.org/abs/1703.09844).
+
+- After chosen blocks, or stages of a pyramid, a LayerNorm and a linear layer classify what the net
+  would read there; of a map its mean.
+- All exits train together, each with its weight. The last exit may teach the others
+  (self-distillation, Zhang et al. 2019, https://arxiv.org/abs/1905.08094).
+- In evaluation an image that an exit is sure of leaves the batch: what comes after computes on the
+  others only.
+- Sure is a probability that is high, an entropy that is low, or exits in a row that agree
+  (patience, Zhou et al. 2020, https://arxiv.org/abs/2006.04152); from where on, validation images
+  say: :func:`leanvit.lightweight.exit_threshold.pick_threshold`.
+
+Deviations:
+
+- The exits are one linear layer each; BranchyNet's and MSDNet's have convolutions of their own.
+- One threshold for all exits.
+- The entropy is turned into a confidence from 0 to 1, one less its share of the largest possible,
+  so that for every criterion the greater value is the surer one.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from leanvit.errors import LeanvitError
+from leanvit.lightweight.exit_threshold import CRITERIA, confidences
+from leanvit.models.cct import CCT
+from leanvit.models.coatnet import CoAtNet
+from leanvit.models.pvt import PVT
+from leanvit.models.swin import Swin
+from leanvit.models.swin_t import SwinT
+from leanvit.models.vit import ViT
+from leanvit.models.vit_conv import ViTConv
+
+
+class EarlyExit(nn.Module):
+    """Exits inside a net of blocks or stages.
+
+    After an evaluation forward pass ``exits`` says where each image left: 0 is the first exit, and
+    the last number the net's own head.
+
+    Args:
+        net: a net of leanvit; its own head is the last exit.
+        after: how many blocks, or stages, have run at each exit but the last; ``None``: a quarter,
+            half and three quarters of the blocks, or each stage but the last.
+        exit_weights: of the loss of each exit but the last, whose weight is 1; ``None``: 1 each.
+        distillation: weight of what the last exit teaches the others.
+        temperature: divides the logits of both in that.
+        criterion: what makes sure: ``"max_probability"``; ``"entropy"``, see above; ``"patience"``,
+            how many exits in a row said the same class as the one before them.
+        threshold: from which value on an image leaves. It is a buffer of the state dict: what
+            validation picked travels with the weights. Above 1 (with patience, above the number of
+            exits) none leaves.
+
+    Raises:
+        LeanvitError: a net that it does not fit, or a value that cannot be.
+    """
+
+    threshold: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        after: Sequence[int] | None = None,
+        exit_weights: Sequence[float] | None = None,
+        distillation: float = 0.0,
+        temperature: float = 3.0,
+        criterion: str = "max_probability",
+        threshold: float = 0.9,
+    ) -> None:
+        super().__init__()
+        _check_net(net)
+        self.net = net
+        depth = len(self._steps())
+        if after is None:
+            quarters = [round(depth * quarter / 4) for quarter in (1, 2, 3)]
+            after = list(range(1, depth)) if hasattr(net, "stages") else quarters
+        weights = [1.0] * len(after) if exit_weights is None else list(exit_weights)
+        _check_values(after, weights, depth, criterion, threshold)
+        self.after, self.exit_weights = list(after), weights
+        self.distillation, self.temperature, self.criterion = distillation, temperature, criterion
+        self.heads = nn.ModuleList(
+            _exit_head(_channels(self._steps()[place - 1]), _channels(net.get_submodule("head")))
+            for place in after
+        )
+        # float32 and finite: what averages weights averages it too
+        self.register_buffer("threshold", torch.tensor(float(threshold)))
+        self.exits: Int64[Tensor, " batch"] = torch.empty(0, dtype=torch.int64)
+        self._image_size = 0
+        self._macs: dict[int, Tensor] = {}
+
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        if self.training:
+            return self.net(images)
+        if images.is_meta:  # nothing to be sure of: all layers are counted
+            return self.exit_logits(images)[-1]
+        return self._evaluate(images)
+
+    def loss_terms(
+        self,
+        images: Float[Tensor, "batch channels height width"],
+        targets: Tensor,
+        criterion: nn.Module,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """What training minimises the sum of."""
+        *early, last = self.exit_logits(images).float()
+        terms = {"classification": criterion(last, targets)}
+        for place, weight, logits in zip(self.after, self.exit_weights, early, strict=True):
+            terms[f"exit_after_{place}"] = weight * criterion(logits, targets)
+        if self.distillation:
+            taught = [self_distillation(logits, last, self.temperature) for logits in early]
+            terms["distillation"] = self.distillation * torch.stack(taught).mean()
+        return terms
+
+    def exit_logits(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "exits batch classes"]:
+        """What every exit says of every image, the last one last; nothing leaves."""
+        return torch.stack(list(self._walk(images)))
+
+    def _walk(self, images: Tensor) -> Iterator[Tensor]:
+        features = _begin(self.net, images)
+        for place, step in enumerate(self._steps(), start=1):
+            features = step(features)
+            if place in self.after:
+                yield self._classify(place, features)
+        yield _end(self.net, features)
+
+    def _evaluate(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        features = _begin(self.net, images)
+        waiting = torch.arange(len(images), device=images.device)  # who is still in the batch
+        heard: list[Tensor] = []  # what the exits so far said of them
+        left: list[tuple[Tensor, Tensor, Tensor]] = []  # who, what is said of them, at which exit
+        for place, step in enumerate(self._steps(), start=1):
+            features = step(features)
+            if place not in self.after:
+                continue
+            logits = self._classify(place, features)
+            heard.append(logits.float().softmax(dim=1))
+            is_sure = confidences(torch.stack(heard), self.criterion)[-1] >= self.threshold
+            sure, unsure = is_sure.nonzero()[:, 0], (~is_sure).nonzero()[:, 0]
+            if len(sure):
+                exits = torch.full_like(sure, self.after.index(place))
+                left.append((waiting[sure], logits[sure], exits))
+                features, waiting = features[unsure], waiting[unsure]
+                heard = [each[unsure] for each in heard]
+            if not len(unsure):
+                break
+        else:
+            exits = torch.full_like(waiting, len(self.after))
+            left.append((waiting, _end(self.net, features), exits))
+        who, logits, exits = (torch.cat(parts) for parts in zip(*left, strict=True))
+        back = who.argsort()
+        self.exits, self._image_size = exits[back], images.shape[-1]
+        return logits[back]
+
+    @property
+    def macs_used(self) -> Float64[Tensor, " batch"]:
+        """MACs of each image of the last evaluation batch."""
+        if not len(self.exits):
+            return torch.empty(0, dtype=torch.float64)
+        return self.exit_macs(self._image_size)[self.exits.cpu()]
+
+    def exit_macs(self, image_size: int) -> Float64[Tensor, " exits"]:
+        """MACs of an image that leaves at each exit, those of the exits that it passed included."""
+        if image_size not in self._macs:
+            with torch.inference_mode(False), torch.no_grad():
+                shadow = _without_storage(self)
+                dtype = next(shadow.parameters()).dtype
+                images = torch.empty(1, 3, image_size, image_size, dtype=dtype, device="meta")
+                with FlopCounterMode(display=False) as counter:
+                    macs = [counter.get_total_flops() // 2 for _ in shadow._walk(images)]
+                self._macs[image_size] = torch.tensor(macs, dtype=torch.float64, device="cpu")
+        return self._macs[image_size]
+
+    def _steps(self) -> list[nn.Module]:
+        return list(self.net.stages if hasattr(self.net, "stages") else self.net.blocks)  # type: ignore[arg-type]
+
+    def _classify(self, place: int, features: Tensor) -> Tensor:
+        return self.heads[self.after.index(place)](_pool(self.net, features))
+
+
+def self_distillation(
+    logits: Float[Tensor, "batch classes"], last: Float[Tensor, "batch classes"], temperature: float
+) -> Float[Tensor, ""]:
+    """Divergence (Kullback-Leibler) of an exit's softened classes from the last exit's, which learn
+    nothing from it; times the square of the temperature, which keeps the gradient's scale."""
+    theirs = (last.detach() / temperature).log_softmax(dim=1)
+    ours = (logits / temperature).log_softmax(dim=1)
+    divergence = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    return temperature**2 * divergence
+
+
+def _begin(net: nn.Module, images: Tensor) -> Tensor:
+    """What the first block or stage gets."""
+    if isinstance(net, SwinT):
+        size = (net.input_size, net.input_size)
+        images = F.interpolate(images, size, mode="bilinear", antialias=True)
+    if isinstance(net, Swin):
+        return net.patch_embedding(images)
+    if isinstance(net, CoAtNet):
+        return net.stem(images)
+    return images if isinstance(net, PVT) else net.embed(images)  # type: ignore[operator]
+
+
+def _end(net: nn.Module, features: Tensor) -> Tensor:
+    """Logits of what the last block or stage gives, as the net's own forward pass computes them."""
+    if isinstance(net, ViT) and net.readout.reads_one_token:
+        return net.head(net.norm(net.readout(features)))
+    if isinstance(net, CoAtNet | PVT):
+        features = rearrange(features, "batch dim height width -> batch (height width) dim")
+    features = net.norm(features)  # type: ignore[operator]
+    if isinstance(net, ViTConv):
+        return net.head(features)
+    if isinstance(net, Swin):
+        features = rearrange(features, "batch height width dim -> batch (height width) dim")
+    return net.head(net.readout(features))  # type: ignore[operator]
+
+
+def _pool(net: nn.Module, features: Tensor) -> Float[Tensor, "batch dim"]:
+    """The one vector of each image that an exit classifies."""
+    if features.ndim == 3:
+        return net.readout(features)  # type: ignore[operator]
+    return features.mean(dim=(1, 2) if isinstance(net, Swin) else (2, 3))
+
+
+def _exit_head(dim: int, num_classes: int) -> nn.Sequential:
+    linear = nn.Linear(dim, num_classes)
+    nn.init.trunc_normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.LayerNorm(dim), linear)
+
+
+def _channels(part: nn.Module) -> int:
+    """Those that a block, a stage or a head gives: its last linear layer's or convolution's."""
+    last = [each for each in part.modules() if isinstance(each, nn.Linear | nn.Conv2d)][-1]
+    return last.out_features if isinstance(last, nn.Linear) else last.out_channels
+
+
+def _without_storage(module: EarlyExit) -> EarlyExit:
+    """A copy in evaluation mode whose tensors have shapes only."""
+    memo: dict[int, object] = {  # what deepcopy takes for copied already
+        id(each): each.detach().to("meta") for each in (*module.parameters(), *module.buffers())
+    }
+    return copy.deepcopy(module, memo).eval()
+
+
+def _check_net(net: nn.Module) -> None:
+    if not isinstance(net, ViT | CCT | ViTConv | CoAtNet | Swin | PVT):
+        raise LeanvitError(
+            f"lightweight=early_exit does not fit {type(net).__name__}: it fits model=vit, "
+            "vit_b_16, linformer_vit, cct, vit_conv, coatnet, swin, swin_t and pvt"
+        )
+
+
+def _check_values(
+    after: Sequence[int], weights: Sequence[float], depth: int, criterion: str, threshold: float
+) -> None:
+    if not after or list(after) != sorted({place for place in after if 0 < place < depth}):
+        raise LeanvitError(
+            f"lightweight.after={list(after)}: give ascending numbers from 1 to {depth - 1}; after "
+            f"the last of its {depth} blocks or stages the net has its own head"
+        )
+    if len(weights) != len(after):
+        raise LeanvitError(
+            f"lightweight.exit_weights={list(weights)}: give one for each of the {len(after)} "
+            "exits before the last"
+        )
+    if criterion not in CRITERIA:
+        raise LeanvitError(f"lightweight.criterion={criterion}: choose from {', '.join(CRITERIA)}")
+    if not math.isfinite(threshold):
+        raise LeanvitError(f"lightweight.threshold={threshold}: give a finite number, such as 0.9")
