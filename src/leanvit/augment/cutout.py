@@ -14,7 +14,7 @@ from torch import Tensor
 
 from leanvit.augment.erase import erase
 from leanvit.augment.light import Light
-from leanvit.augment.options import check_between, check_colour, check_whole
+from leanvit.augment.options import check_colour, check_whole
 
 
 class Cutout:
@@ -37,8 +37,6 @@ class Cutout:
         size: int = 16,
         fill: Sequence[int] = (125, 123, 114),
     ) -> None:
-        check_whole("padding", padding, 0)
-        check_between("flip", flip, 0, 1)
         check_whole("size", size, 0)
         check_colour("fill", fill)
         self.light, self.size, self.fill = Light(padding, flip), size, fill

@@ -25,7 +25,6 @@ from leanvit.augment.operations import (
     signed,
     trivial_augment_magnitudes,
 )
-from leanvit.augment.options import check_between, check_whole
 
 
 class Trivial:
@@ -37,8 +36,6 @@ class Trivial:
     """
 
     def __init__(self, padding: int = 4, flip: float = 0.5) -> None:
-        check_whole("padding", padding, 0)
-        check_between("flip", flip, 0, 1)
         self.light = Light(padding, flip)
 
     def prepare(
