@@ -6,7 +6,8 @@
     python src/complexity.py published=true
 
 Values with commas make a grid, as in train.py -m. No data are read, no weights are loaded, and no
-file is written. A net has model.num_classes classes, or 10. Besides the choices:
+file is written. A net has model.num_classes classes, or 10. With lightweight=early_exit or a_vit
+the MACs are those of an image that goes to the end. Besides the choices:
 
     format=table      a table to read; json: everything, for programs
     measure=true      speed and memory on this machine, some ten seconds for each net;
@@ -32,9 +33,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
+from torch import nn
 
 import assemble
 import command_line
+import lightweighting
 import naming
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.cost import Cost, cost
@@ -165,20 +168,23 @@ def examine(job: Job, measuring: bool) -> Net:
         LeanvitError: the net cannot be built, or does not fit into memory.
         HydraException, OmegaConfBaseException: a choice that does not exist.
     """
-    if job.published and not (CONF / "experiment" / f"{job.varied[0]}.yaml").exists():
-        return Net(job.varied[0], [], published=job.published)
     config = compose("train", job.overrides, return_hydra_config=True)
     assemble.forget_pretraining(config)  # counting and timing need no file
     num_classes, image_size = config.model.num_classes or 10, config.data.image_size
     try:
         with torch.device("meta"):
-            counted = cost(assemble.build_net(config, num_classes), image_size)
+            counted = cost(build_net(config, num_classes), image_size)
         measured = measure(config, num_classes) if measuring else None
     except Exception as error:
         raise LeanvitError(command_line.explain(error)) from error
     published = compare(job.published, counted) if job.published else None
     name = name_of(job, config.hydra.runtime.choices)
     return Net(name, job.overrides, image_size, num_classes, counted, measured, published)
+
+
+def build_net(config: DictConfig, num_classes: int) -> nn.Module:
+    """The net as it would train, without the weights of a teacher: they cost it nothing."""
+    return lightweighting.wrap(config, assemble.build_net(config, num_classes))
 
 
 def name_of(job: Job, choices: Mapping[str, str]) -> str:
@@ -204,7 +210,7 @@ def measure(config: DictConfig, num_classes: int) -> Measured:
         keep_freed_memory()  # as a training does
     precision = config.trainer.precision
     bfloat16 = "bf16" in (choose_precision(device) if precision == "auto" else precision)
-    net = assemble.build_net(config, num_classes)
+    net = build_net(config, num_classes)
     speed = measure_speed(net, config.data.image_size, device, bfloat16)
     precision = "bfloat16" if bfloat16 else "float32"
     return Measured(**asdict(speed), device=assemble.device_name(device), precision=precision)

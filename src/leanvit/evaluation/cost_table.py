@@ -51,7 +51,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Net:
-    """What was found out about a net; without ``cost`` leanvit does not have it, or it failed."""
+    """What was found out about a net; without ``cost`` it failed."""
 
     name: str
     overrides: list[str]
@@ -75,8 +75,8 @@ def print_nets(nets: Sequence[Net], stages: bool, console: Console | None = None
         _print_table(console, "The published tables", [_published_cells(net) for net in rows])
         _say(console, PUBLISHED_CAPTION)
         for net in rows:
-            if note := _note(net):
-                _say(console, f"{net.name}: {note}")
+            if net.published and net.published.note:
+                _say(console, f"{net.name}: {net.published.note}")
     elif rows:
         _print_table(console, "Cost of one image", _cost_cells(rows))
         classes = sorted({net.num_classes for net in rows if net.num_classes})
@@ -122,8 +122,8 @@ def _cost_cells(nets: Sequence[Net]) -> list[dict[str, str]]:
 
 def _published_cells(net: Net) -> dict[str, str]:
     row, each = net.published, net.cost
-    if row is None:
-        raise ValueError(f"{net.name} is no published net")
+    if row is None or each is None:
+        raise ValueError(f"{net.name} is no published net that was counted")
     differing = [
         name
         for name, agrees in (("params", row.params_agree), ("MACs", row.macs_agree))
@@ -134,20 +134,13 @@ def _published_cells(net: Net) -> dict[str, str]:
         "test %": f"{100 * row.accuracy:.2f}",
         "table params M": f"{row.params / 1e6:.2f}",
         "table MACs G": f"{row.macs / 1e9:.2f}",
-        "thop params M": _number(each.thop_params / 1e6, 2) if each else "–",
-        "thop MACs G": _number(each.thop_macs / 1e9, 3) if each else "–",
+        "thop params M": _number(each.thop_params / 1e6, 2),
+        "thop MACs G": _number(each.thop_macs / 1e9, 3),
         "differs": "both" if len(differing) == 2 else "".join(differing),
-        "params M": _number(each.params / 1e6, 2) if each else "–",
-        "MACs G": _number(each.macs / 1e9, 3) if each else "–",
-        "attention %": _percent(each.attention_macs, each.macs) if each else "–",
+        "params M": _number(each.params / 1e6, 2),
+        "MACs G": _number(each.macs / 1e9, 3),
+        "attention %": _percent(each.attention_macs, each.macs),
     }
-
-
-def _note(net: Net) -> str:
-    note = net.published.note if net.published else ""
-    if net.cost:
-        return note
-    return "; ".join(each for each in (note, "leanvit does not have this method yet") if each)
 
 
 def _speed_cells(name: str, measured: Measured) -> dict[str, str]:
