@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.cost import cost
 from leanvit.lightweight.alive_tokens import places_over, softmax_with_policy
+from leanvit.lightweight.distill import soft_distillation
 from leanvit.lightweight.dynamic_vit import (
     DynamicViT,
     draw_decisions,
-    logit_distillation,
     ratio_loss,
-    token_distillation,
 )
+from leanvit.lightweight.unpruned_teacher import token_distillation
 from leanvit.models.attention import record_attention
 from leanvit.models.coatnet import CoAtNet
 from leanvit.models.linformer_vit import LinformerViT
@@ -170,7 +170,9 @@ def test_terms_equal_literal_loops() -> None:
     for image in range(3):
         p, q = teacher[image].softmax(0).tolist(), logits[image].softmax(0).tolist()
         divergence += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-    assert float(logit_distillation(logits, teacher)) == pytest.approx(divergence / 3)
+    assert float(soft_distillation(logits, teacher, temperature=1.0)) == pytest.approx(
+        divergence / 3
+    )
 
     patches, theirs = torch.randn(2, 3, 4, 7).unbind()
     errors = [
@@ -203,7 +205,7 @@ def test_loss_terms_are_the_weighted_parts() -> None:
     expected = {
         "classification": criterion(logits, labels),
         "ratio": 3.0 * ratio_loss(kept, [8 / 16, 4 / 16], per_image=True),
-        "logit_distillation": 0.7 * logit_distillation(logits, unpruned(images)),
+        "logit_distillation": 0.7 * soft_distillation(logits, unpruned(images), temperature=1.0),
         "token_distillation": 0.2
         * token_distillation(patches, unpruned.norm(tokens)[:, 1:], kept[-1]),
     }
@@ -222,16 +224,17 @@ def test_the_teacher_stays_what_the_net_was_and_out_of_everything() -> None:
     assert list(method.state_dict()) == list(plain.state_dict())
     assert len(list(method.parameters())) == len(list(plain.parameters()))
     images = some_images().float()
-    before = method.teacher(images)
-    assert torch.equal(before[0], method.teacher(images)[0])  # in evaluation mode
+    ask = method.teacher.logits_and_patches
+    before = ask(images)
+    assert torch.equal(before[0], ask(images)[0])  # in evaluation mode
     assert not before[0].requires_grad
     optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
     terms = method.loss_terms(images, torch.arange(6) % 5, nn.CrossEntropyLoss())
     sum(terms.values()).backward()
     optimizer.step()
-    assert torch.equal(method.teacher(images)[0], before[0])
+    assert torch.equal(ask(images)[0], before[0])
     assert copy.deepcopy(method).teacher is method.teacher
-    assert method.teacher(images.double())[0].dtype == torch.float64
+    assert ask(images.double())[0].dtype == torch.float64
 
 
 @pytest.mark.parametrize("readout", ["cls", "mean"])

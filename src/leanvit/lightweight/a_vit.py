@@ -27,7 +27,6 @@ Deviations:
 - Halted tokens are masked exactly; the official code adds -1000 to their attention scores.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -35,11 +34,10 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
-from leanvit.lightweight.alive_tokens import attend_to_alive, num_weights
+from leanvit.lightweight.alive_tokens import attend_to_alive, macs_of_vit, repack, streamed_block
 from leanvit.models.vit import Attention, Block, ViT
 
 EPS = 0.01  # scores that sum to 1 less this halt a token; the paper's
-NUM_GROUPS = 8  # of images padded alike: 6 to 8 % faster than one on a CPU; more gain nothing
 
 
 class Halting(NamedTuple):
@@ -143,7 +141,7 @@ class AViT(nn.Module):
         stream, lengths = tokens.flatten(0, 1), alive.sum(dim=1)
         rows = torch.arange(len(stream), device=stream.device)  # where each was among all tokens
         for index, block in enumerate(self._blocks(), start=1):
-            stream = packing_block(block, stream, lengths.tolist())
+            stream = streamed_block(block, stream, lengths.tolist())
             depths += alive
             scores = torch.zeros_like(spent).flatten()
             scores[rows] = self._scores(stream)
@@ -177,14 +175,8 @@ class AViT(nn.Module):
     def macs_used(self) -> Float64[Tensor, " batch"]:
         """MACs of each image of the last evaluation batch, in closed form; padding in attention,
         which depends on the other images, is not counted."""
-        depths, net = self.depths.cpu(), self.net
-        embedding = self.num_patches * num_weights(net.patch_embedding)
-        macs = torch.full((len(depths),), embedding + num_weights(net.head), dtype=torch.float64)
-        for index, block in enumerate(self._blocks()):
-            tokens = (depths > index).sum(dim=1).double()
-            width = block.attention.qkv.out_features // 3
-            macs = macs + tokens * num_weights(block) + 2 * tokens**2 * width
-        return macs
+        blocks = torch.arange(len(self.net.blocks))
+        return macs_of_vit(self.net, (self.depths.cpu()[:, :, None] > blocks).sum(dim=1))
 
 
 def halt(
@@ -231,59 +223,6 @@ def masking_block(
     attended = attend_to_alive(attention, attention.qkv(block.attention_norm(tokens)), alive)
     tokens = tokens + block.drop_path(attention.dropout(attention.out(attended)))
     return tokens + block.drop_path(block.mlp(block.mlp_norm(tokens)))
-
-
-def packing_block(
-    block: Block, stream: Float[Tensor, "rows dim"], lengths: list[int]
-) -> Float[Tensor, "rows dim"]:
-    """The block, in evaluation, on images of different numbers of tokens.
-
-    Args:
-        stream: tokens, image by image.
-        lengths: tokens of each image, ascending.
-    """
-    attention = block.attention
-    projected = attention.qkv(block.attention_norm(stream))
-    num_groups = 1 if lengths[0] == lengths[-1] else NUM_GROUPS
-    size = math.ceil(len(lengths) / num_groups)
-    groups = [lengths[start : start + size] for start in range(0, len(lengths), size)]
-    parts = projected.split([sum(group) for group in groups])
-    attended = [padded_attention(attention, *each) for each in zip(parts, groups, strict=True)]
-    stream = stream + attention.out(torch.cat(attended))
-    return stream + block.mlp(block.mlp_norm(stream))
-
-
-def padded_attention(
-    attention: Attention, projected: Float[Tensor, "rows channels"], lengths: list[int]
-) -> Float[Tensor, "rows dim"]:
-    """Attention within each image, padded to the longest; arguments as of :func:`packing_block`."""
-    size = (len(lengths), lengths[-1])
-    if lengths[0] == lengths[-1]:
-        return attend_to_alive(attention, projected.unflatten(0, size), None).flatten(0, 1)
-    places = torch.arange(lengths[-1], device=projected.device)
-    alive = places < torch.tensor(lengths, device=projected.device)[:, None]
-    # padding repeats the row before it: on a CPU ten times faster than to scatter into zeros
-    padded = projected.index_select(0, alive.flatten().cumsum(0) - 1).unflatten(0, size)
-    attended = attend_to_alive(attention, padded, alive).flatten(0, 1)
-    return attended.index_select(0, alive.flatten().nonzero()[:, 0])
-
-
-def repack(
-    stream: Float[Tensor, "rows dim"], rows: Int64[Tensor, " rows"], alive: Bool[Tensor, "batch _"]
-) -> tuple[Float[Tensor, "left dim"], Int64[Tensor, " left"], Int64[Tensor, " images"]]:
-    """What is alive of a stream, images with fewest tokens first; and their numbers of tokens.
-
-    Args:
-        rows: where each row of the stream is among all tokens of the batch.
-    """
-    lengths, order = alive.sum(dim=1).sort(stable=True)
-    images, places = alive[order].nonzero(as_tuple=True)
-    left = order[images] * alive.shape[1] + places
-    if len(left) == len(rows):
-        return stream, rows, lengths[lengths > 0]
-    before = rows.new_zeros(alive.numel())
-    before[rows] = torch.arange(len(rows), device=rows.device)
-    return stream.index_select(0, before[left]), left, lengths[lengths > 0]
 
 
 def _check_net(net: nn.Module) -> ViT:

@@ -26,7 +26,6 @@ Deviations:
   loss then draws the mean over the batch, as the official code's ``dynamic``.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -36,6 +35,7 @@ from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
 from leanvit.lightweight.alive_tokens import (
+    macs_of_vit,
     masked_block,
     num_weights,
     packed_block,
@@ -43,6 +43,7 @@ from leanvit.lightweight.alive_tokens import (
     take_patches,
 )
 from leanvit.lightweight.distill import soft_distillation
+from leanvit.lightweight.unpruned_teacher import UnprunedTeacher, token_distillation
 from leanvit.models.vit import Attention, Block, ViT
 
 
@@ -72,28 +73,6 @@ class Predictor(nn.Module):
         mean = mean_of(shared, alive)[:, None].expand_as(own)
         # float32 also under autocast: bfloat16 is too coarse to draw from
         return self.score(torch.cat((own, mean), dim=2)).to(patches.dtype).log_softmax(dim=2)
-
-
-class Teacher:
-    """The unpruned net, frozen: no module, so that no state dict, optimizer or average has it."""
-
-    def __init__(self, net: ViT) -> None:
-        self.net = copy.deepcopy(net).eval().requires_grad_(False)
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "Teacher":
-        return self  # copies of a method, such as averaged weights, share it
-
-    @torch.no_grad()
-    def __call__(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch patches dim"]]:
-        """Its logits, and its patch tokens after the last norm."""
-        self.net.to(images)  # of the same device and type
-        tokens = self.net.embed(images)
-        for block in self.net.blocks:
-            tokens = block(tokens)
-        tokens = self.net.norm(tokens)
-        return self.net.head(self.net.readout(tokens)), tokens[:, 1:]
 
 
 class DynamicViT(nn.Module):
@@ -143,7 +122,7 @@ class DynamicViT(nn.Module):
         _check_values(after, ratios, depth, keep, tau, hidden_dim)
         self.after, self.ratios, self.keep, self.tau = list(after), list(ratios), keep, tau
         self.predictors = nn.ModuleList(Predictor(dim, hidden_dim) for _ in ratios)
-        self.teacher = Teacher(self.net) if teacher else None
+        self.teacher = UnprunedTeacher(self.net) if teacher else None
         self.ratio_weight = ratio_weight
         self.logit_weight, self.token_weight = logit_weight, token_weight
         self.num_patches = self.net.readout.num_patches
@@ -182,8 +161,8 @@ class DynamicViT(nn.Module):
             "ratio": self.ratio_weight * ratio,
         }
         if self.teacher is not None:
-            teacher_logits, teacher_patches = self.teacher(images)
-            by_logits = logit_distillation(logits.float(), teacher_logits.float())
+            teacher_logits, teacher_patches = self.teacher.logits_and_patches(images)
+            by_logits = soft_distillation(logits.float(), teacher_logits.float(), 1.0)
             by_tokens = token_distillation(patches, teacher_patches, kept[-1].detach())
             terms["logit_distillation"] = self.logit_weight * by_logits
             terms["token_distillation"] = self.token_weight * by_tokens
@@ -276,20 +255,16 @@ class DynamicViT(nn.Module):
         Attention is counted over the tokens of the image itself; padding to the longest of its
         batch, which ``keep="threshold"`` needs there and nowhere else, is not.
         """
-        counts = self.kept.cpu().sum(dim=2).double()
-        alive = F.pad(counts, (1, 0), value=self.num_patches)  # (batch, 1 + stages)
-        macs = torch.full_like(
-            alive[:, 0], self.num_patches * num_weights(self.net.patch_embedding)
+        counts = F.pad(self.kept.cpu().sum(dim=2), (1, 0), value=self.num_patches)
+        stages = torch.tensor(
+            [sum(place <= i for place in self.after) for i in range(len(self.net.blocks))]
         )
-        for index, block in enumerate(self._blocks()):
-            tokens = 1 + alive[:, sum(place <= index for place in self.after)]
-            width = block.attention.qkv.out_features // 3
-            macs = macs + tokens * num_weights(block) + 2 * tokens**2 * width
+        macs = macs_of_vit(self.net, 1 + counts[:, stages])
         for stage, predictor in enumerate(self.predictors):
-            before, left = alive[:, stage], alive[:, stage + 1]
+            before, left = counts[:, stage], counts[:, stage + 1]
             runs = (left < before) | (self.keep == "threshold")
             macs = macs + runs * before * num_weights(predictor)
-        return macs + num_weights(self.net.head)
+        return macs
 
 
 def draw_decisions(
@@ -322,23 +297,6 @@ def ratio_loss(
     """
     found = kept.mean(dim=2) if per_image else kept.mean(dim=(1, 2))[:, None]
     return (found - found.new_tensor(shares)[:, None]).square().mean()
-
-
-def logit_distillation(
-    logits: Float[Tensor, "batch classes"], teacher: Float[Tensor, "batch classes"]
-) -> Float[Tensor, ""]:
-    """Divergence (Kullback-Leibler) of the net's classes from the teacher's, mean over images."""
-    return soft_distillation(logits, teacher, temperature=1.0)
-
-
-def token_distillation(
-    patches: Float[Tensor, "batch patches dim"],
-    teacher: Float[Tensor, "batch patches dim"],
-    kept: Float[Tensor, "batch patches"],
-) -> Float[Tensor, ""]:
-    """Mean square error of the patch tokens that are kept to the end, all images together."""
-    errors = (patches - teacher).float().square().mean(dim=2)
-    return (errors * kept).sum() / kept.sum().clamp(min=1)
 
 
 def _check_net(net: nn.Module) -> ViT:
