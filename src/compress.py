@@ -11,8 +11,6 @@ import copy
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +18,23 @@ import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 import assemble
 import command_line
 import jobs
 import naming
-from leanvit.augment.normalise import normalise
-from leanvit.data.images import ImageSet
-from leanvit.data.loader import make_loader
-from leanvit.errors import LeanvitError
+from compression_source import Source, fine_tuned
 from leanvit.evaluation.compare import compare
 from leanvit.evaluation.evaluate import evaluate
 from leanvit.evaluation.predict import Trained
 from leanvit.evaluation.runs import read_run
 from leanvit.evaluation.table import print_table
 from leanvit.files import write_json
-from leanvit.lightweight.distill import Distill
 from leanvit.lightweight.plain import plain_net
 from leanvit.training.callbacks import AtomicCheckpoints
-from leanvit.training.fit import Training, find_device, fit, read_checkpoint
+from leanvit.training.fit import Training
 
 JOBS: list[jobs.Job] = []
 NUM_IMAGES = 512  # that int8 ranges are taken from, and that an export is compared by
@@ -82,40 +76,6 @@ def compress(config: DictConfig, run_dir: Path) -> None:
 
 def chosen_method() -> str:
     return HydraConfig.get().runtime.choices["method"]
-
-
-class Source:
-    """The run that is compressed: what it tells, its net, and its images."""
-
-    def __init__(self, config: DictConfig) -> None:
-        self.run_dir = naming.find_run(config.run)
-        self.told = read_run(self.run_dir)
-        self.config = assemble.load_config(self.run_dir)
-        if self.config.get("quantized"):
-            raise LeanvitError(f"{self.run_dir} is int8 already: name the run that it was made of")
-        with open_dict(self.config):  # what is made of the run begins with its net
-            self.config.pretrained = None
-            self.config.trainer, self.config.memory_gib = config.trainer, config.memory_gib
-        self.trained = assemble.load_run(self.run_dir, self.told["training"]["precision"])
-        self.splits = assemble.load_splits(self.config)
-        self.data = assemble.build_data(self.config, self.splits)
-        self.device = find_device(config.trainer.accelerator)
-
-    def images(self, data: ImageSet, num_images: int) -> Tensor:
-        """Some images, evenly from all of ``data``, normalised."""
-        step = max(1, len(data) // num_images)
-        images = torch.stack([data.images[i] for i in range(0, len(data), step)])
-        return normalise(images, self.trained.mean, self.trained.std)
-
-    def losses(self, net: nn.Module) -> Iterator[Tensor]:
-        """The run's own loss of ``net`` on training batches, one after the other."""
-        data, trained = self.data, self.trained
-        loss = assemble.build_classifier(self.config, data, trained).late_loss.to(self.device)
-        mean, std = trained.mean.to(self.device), trained.std.to(self.device)
-        sampler = data.sampler(labels=data.train.labels, seed=data.seed)
-        place = data.batch_size, self.device, data.memory_gib
-        for images, labels in make_loader(data.train, sampler, data.augment, *place):
-            yield loss(net(normalise(images, mean, std)), labels)
 
 
 def prune(config: DictConfig, method: Any, source: Source, run_dir: Path) -> None:
@@ -168,31 +128,6 @@ def export(config: DictConfig, method: Any, source: Source, run_dir: Path) -> No
             file=sys.stderr,
         )
     write_json(found, run_dir / "agreement.json")
-
-
-def fine_tuned(
-    config: DictConfig, source: Source, net: nn.Module, num_epochs: int, folder: Path
-) -> Training:
-    """Train ``net`` in place as the run was trained, at a lower rate; its best epoch is kept."""
-    chosen = source.config.copy()
-    chosen.max_epochs, chosen.optimizer.lr = num_epochs, config.lr_scale * chosen.optimizer.lr
-    taught = net.requires_grad_(True)
-    if config.teach and not hasattr(net, "loss_terms"):
-        taught = Distill(net, copy.deepcopy(source.trained.net))
-    trained = replace(source.trained, net=taught)
-    classifier = assemble.build_classifier(chosen, source.data, trained)
-    training = fit(
-        classifier,
-        source.data,
-        folder,
-        max_epochs=num_epochs,
-        monitor=chosen.monitor,
-        ema_decay=chosen.ema_decay,
-        **chosen.trainer,
-    )
-    best = read_checkpoint(folder / "checkpoints" / "best.ckpt")
-    classifier.load_state_dict(best["state_dict"])
-    return training
 
 
 def keep_weights(trained: Trained, net: nn.Module, run_dir: Path) -> None:

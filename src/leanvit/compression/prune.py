@@ -28,19 +28,18 @@ import copy
 import itertools
 import math
 import operator
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from leanvit.compression.cut import cut, one_image
 from leanvit.compression.importance import magnitude, num_spare, taylor, weakest
-from leanvit.compression.resize import Channels, Heads, Units, prunable
+from leanvit.compression.resize import Heads, Units, prunable
 from leanvit.errors import LeanvitError
 
 Losses = Callable[[nn.Module], Iterable[Tensor]]
@@ -153,7 +152,7 @@ def prune(
         else:
             scores = taylor(units, itertools.islice(loss_on_batches(net), batches))
         chosen = weakest(scores, costs, multiples, (1 - macs_share) * macs)
-        _cut(net, image_size, units, chosen)
+        cut(net, one_image(net, image_size), units, chosen)
 
 
 class _Survey(NamedTuple):
@@ -197,7 +196,7 @@ def _macs_of(net: nn.Module, image_size: int) -> dict[str, int]:
     """MACs of each module that has any, by its name; of the net under ""."""
     shadow = copy.deepcopy(net).to("meta").eval()
     with FlopCounterMode(display=False) as counter:
-        shadow(_one_image(shadow, image_size))
+        shadow(one_image(shadow, image_size))
     counts = counter.get_flop_counts()
     # names begin with the net's class
     return {name.partition(".")[2]: sum(each.values()) // 2 for name, each in counts.items()}
@@ -211,11 +210,6 @@ def _macs_of_one(units: Units, macs: dict[str, int]) -> int:
     else:
         total = sum(macs.get(name, 0) for name in units.names)
     return total // units.num
-
-
-def _one_image(net: nn.Module, image_size: int) -> Float[Tensor, "1 3 height width"]:
-    weight = next(net.parameters())
-    return weight.new_zeros(1, 3, image_size, image_size)
 
 
 @contextmanager
@@ -232,45 +226,6 @@ def _traceable(net: nn.Module) -> Iterator[None]:
             module.training = mode
         for name, parameter in net.named_parameters():  # other objects than before, as many
             parameter.requires_grad_(trained[name])
-
-
-def _cut(
-    net: nn.Module, image_size: int, units: Sequence[Units], chosen: Sequence[list[int]]
-) -> None:
-    """Take the chosen units out of all layers that know them."""
-    import torch_pruning  # it takes seconds
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it tells of every bare parameter
-        graph = torch_pruning.DependencyGraph()
-        graph.build_dependency(net, example_inputs=_one_image(net, image_size))
-    for each, places in zip(units, chosen, strict=True):  # before heads: the graph has them all
-        if places and isinstance(each, Channels):
-            outputs = _cutting(each.maker, "out")
-            graph.get_pruning_group(each.maker, outputs, places).prune()
-    for each, places in zip(units, chosen, strict=True):
-        if places and isinstance(each, Heads):
-            _cut_heads(each, places)
-
-
-def _cut_heads(heads: Heads, places: list[int]) -> None:
-    num, [out] = heads.num, heads.readers
-    columns = torch.arange(out.weight.shape[1]).view(num, -1)
-    for maker in heads.makers:
-        rows = torch.arange(len(maker.weight)).view(-1, *columns.shape)
-        _cutting(maker, "out")(maker, rows[:, places].flatten().tolist())
-    _cutting(out, "in")(out, columns[places].flatten().tolist())
-    kept = [head for head in range(num) if head not in places]
-    heads.keep_biases(kept)
-    heads.attention.heads = len(kept)
-
-
-def _cutting(layer: nn.Module, side: str) -> Callable[[nn.Module, list[int]], object]:
-    """torch-pruning's function that cuts outputs ("out") or inputs ("in") off ``layer``."""
-    import torch_pruning
-
-    kind = "linear" if isinstance(layer, nn.Linear) else "conv"
-    return getattr(torch_pruning, f"prune_{kind}_{side}_channels")
 
 
 def _check_importance(importance: str) -> None:

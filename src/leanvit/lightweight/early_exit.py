@@ -27,8 +27,6 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,13 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from leanvit.errors import LeanvitError
 from leanvit.lightweight.distill import soft_distillation
 from leanvit.lightweight.exit_threshold import CRITERIA, confidences, read_target
-from leanvit.models.cct import CCT
-from leanvit.models.coatnet import CoAtNet
-from leanvit.models.pvt import PVT
-from leanvit.models.swin import Swin
-from leanvit.models.swin_t import SwinT
-from leanvit.models.vit import ViT
-from leanvit.models.vit_conv import ViTConv
+from leanvit.lightweight.steps import IN_STEPS, begin, channels, end, pool, steps
 
 
 class EarlyExit(nn.Module):
@@ -84,9 +76,13 @@ class EarlyExit(nn.Module):
         target: str | None = None,
     ) -> None:
         super().__init__()
-        _check_net(net)
+        if not isinstance(net, IN_STEPS):
+            raise LeanvitError(
+                f"lightweight=early_exit does not fit {type(net).__name__}: it fits model=vit, "
+                "vit_b_16, linformer_vit, cct, vit_conv, coatnet, swin, swin_t and pvt"
+            )
         self.net = net
-        depth = len(self._steps())
+        depth = len(steps(self.net))
         if after is None:
             quarters = sorted({round(depth * quarter / 4) for quarter in (1, 2, 3)} - {0, depth})
             after = list(range(1, depth)) if hasattr(net, "stages") else quarters
@@ -98,7 +94,7 @@ class EarlyExit(nn.Module):
         self.after, self.exit_weights = list(after), weights
         self.distillation, self.temperature, self.criterion = distillation, temperature, criterion
         self.heads = nn.ModuleList(
-            _exit_head(_channels(self._steps()[place - 1]), _channels(net.get_submodule("head")))
+            _exit_head(channels(steps(self.net)[place - 1]), channels(net.get_submodule("head")))
             for place in after
         )
         # float32 and finite: what averages weights averages it too
@@ -139,21 +135,21 @@ class EarlyExit(nn.Module):
         return torch.stack(list(self._walk(images)))
 
     def _walk(self, images: Tensor) -> Iterator[Tensor]:
-        features = _begin(self.net, images)
-        for place, step in enumerate(self._steps(), start=1):
+        features = begin(self.net, images)
+        for place, step in enumerate(steps(self.net), start=1):
             features = step(features)
             if place in self.after:
                 yield self._classify(place, features)
-        yield _end(self.net, features)
+        yield end(self.net, features)
 
     def _evaluate(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
-        features = _begin(self.net, images)
+        features = begin(self.net, images)
         waiting = torch.arange(len(images), device=images.device)  # who is still in the batch
         heard: list[Tensor] = []  # what the exits so far said of them
         left: list[tuple[Tensor, Tensor, Tensor]] = []  # who, what is said of them, at which exit
-        for place, step in enumerate(self._steps(), start=1):
+        for place, step in enumerate(steps(self.net), start=1):
             features = step(features)
             if place not in self.after:
                 continue
@@ -170,7 +166,7 @@ class EarlyExit(nn.Module):
                 break
         else:
             exits = torch.full_like(waiting, len(self.after))
-            left.append((waiting, _end(self.net, features), exits))
+            left.append((waiting, end(self.net, features), exits))
         who, logits, exits = (torch.cat(parts) for parts in zip(*left, strict=True))
         back = who.argsort()
         self.exits, self._image_size = exits[back], images.shape[-1]
@@ -195,11 +191,8 @@ class EarlyExit(nn.Module):
                 self._macs[image_size] = torch.tensor(macs, dtype=torch.float64, device="cpu")
         return self._macs[image_size]
 
-    def _steps(self) -> list[nn.Module]:
-        return list(self.net.stages if hasattr(self.net, "stages") else self.net.blocks)  # type: ignore[arg-type]
-
     def _classify(self, place: int, features: Tensor) -> Tensor:
-        return self.heads[self.after.index(place)](_pool(self.net, features))
+        return self.heads[self.after.index(place)](pool(self.net, features))
 
 
 def self_distillation(
@@ -210,50 +203,11 @@ def self_distillation(
     return soft_distillation(logits, last.detach(), temperature)
 
 
-def _begin(net: nn.Module, images: Tensor) -> Tensor:
-    """What the first block or stage gets."""
-    if isinstance(net, SwinT):
-        size = (net.input_size, net.input_size)
-        images = F.interpolate(images, size, mode="bilinear", antialias=True)
-    if isinstance(net, Swin):
-        return net.patch_embedding(images)
-    if isinstance(net, CoAtNet):
-        return net.stem(images)
-    return images if isinstance(net, PVT) else net.embed(images)  # type: ignore[operator]
-
-
-def _end(net: nn.Module, features: Tensor) -> Tensor:
-    """Logits of what the last block or stage gives, as the net's own forward pass computes them."""
-    if isinstance(net, ViT) and net.readout.reads_one_token:
-        return net.head(net.norm(net.readout(features)))
-    if isinstance(net, CoAtNet | PVT):
-        features = rearrange(features, "batch dim height width -> batch (height width) dim")
-    features = net.norm(features)  # type: ignore[operator]
-    if isinstance(net, ViTConv):
-        return net.head(features)
-    if isinstance(net, Swin):
-        features = rearrange(features, "batch height width dim -> batch (height width) dim")
-    return net.head(net.readout(features))  # type: ignore[operator]
-
-
-def _pool(net: nn.Module, features: Tensor) -> Float[Tensor, "batch dim"]:
-    """The one vector of each image that an exit classifies."""
-    if features.ndim == 3:
-        return net.readout(features)  # type: ignore[operator]
-    return features.mean(dim=(1, 2) if isinstance(net, Swin) else (2, 3))
-
-
 def _exit_head(dim: int, num_classes: int) -> nn.Sequential:
     linear = nn.Linear(dim, num_classes)
     nn.init.trunc_normal_(linear.weight, std=0.02)
     nn.init.zeros_(linear.bias)
     return nn.Sequential(nn.LayerNorm(dim), linear)
-
-
-def _channels(part: nn.Module) -> int:
-    """Those that a block, a stage or a head gives: its last linear layer's or convolution's."""
-    last = [each for each in part.modules() if isinstance(each, nn.Linear | nn.Conv2d)][-1]
-    return last.out_features if isinstance(last, nn.Linear) else last.out_channels
 
 
 def _without_storage(module: EarlyExit) -> EarlyExit:
@@ -262,14 +216,6 @@ def _without_storage(module: EarlyExit) -> EarlyExit:
         id(each): each.detach().to("meta") for each in (*module.parameters(), *module.buffers())
     }
     return copy.deepcopy(module, memo).eval()
-
-
-def _check_net(net: nn.Module) -> None:
-    if not isinstance(net, ViT | CCT | ViTConv | CoAtNet | Swin | PVT):
-        raise LeanvitError(
-            f"lightweight=early_exit does not fit {type(net).__name__}: it fits model=vit, "
-            "vit_b_16, linformer_vit, cct, vit_conv, coatnet, swin, swin_t and pvt"
-        )
 
 
 def _check_values(

@@ -1,0 +1,79 @@
+"""The finished run that compress.py begins with: its net, its images, and how it was trained."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, open_dict
+from torch import Tensor, nn
+
+import assemble
+import naming
+from leanvit.augment.normalise import normalise
+from leanvit.data.images import ImageSet
+from leanvit.data.loader import make_loader
+from leanvit.errors import LeanvitError
+from leanvit.evaluation.runs import read_run
+from leanvit.lightweight.distill import Distill
+from leanvit.training.fit import Training, find_device, fit, read_checkpoint
+
+
+class Source:
+    """The run that is compressed: what it tells, its net, and its images."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.run_dir = naming.find_run(config.run)
+        self.told = read_run(self.run_dir)
+        self.config = assemble.load_config(self.run_dir)
+        if self.config.get("quantized"):
+            raise LeanvitError(f"{self.run_dir} is int8 already: name the run that it was made of")
+        with open_dict(self.config):  # what is made of the run begins with its net
+            self.config.pretrained = None
+            self.config.trainer, self.config.memory_gib = config.trainer, config.memory_gib
+        self.trained = assemble.load_run(self.run_dir, self.told["training"]["precision"])
+        self.splits = assemble.load_splits(self.config)
+        self.data = assemble.build_data(self.config, self.splits)
+        self.device = find_device(config.trainer.accelerator)
+
+    def images(self, data: ImageSet, num_images: int) -> Tensor:
+        """Some images, evenly from all of ``data``, normalised."""
+        step = max(1, len(data) // num_images)
+        images = torch.stack([data.images[i] for i in range(0, len(data), step)])
+        return normalise(images, self.trained.mean, self.trained.std)
+
+    def losses(self, net: nn.Module) -> Iterator[Tensor]:
+        """The run's own loss of ``net`` on training batches, one after the other."""
+        data, trained = self.data, self.trained
+        loss = assemble.build_classifier(self.config, data, trained).late_loss.to(self.device)
+        mean, std = trained.mean.to(self.device), trained.std.to(self.device)
+        sampler = data.sampler(labels=data.train.labels, seed=data.seed)
+        place = data.batch_size, self.device, data.memory_gib
+        for images, labels in make_loader(data.train, sampler, data.augment, *place):
+            yield loss(net(normalise(images, mean, std)), labels)
+
+
+def fine_tuned(
+    config: DictConfig, source: Source, net: nn.Module, num_epochs: int, folder: Path
+) -> Training:
+    """Train ``net`` in place as the run was trained, at a lower rate; its best epoch is kept."""
+    chosen = source.config.copy()
+    chosen.max_epochs, chosen.optimizer.lr = num_epochs, config.lr_scale * chosen.optimizer.lr
+    taught = net.requires_grad_(True)
+    if config.teach and not hasattr(net, "loss_terms"):
+        taught = Distill(net, copy.deepcopy(source.trained.net))
+    trained = replace(source.trained, net=taught)
+    classifier = assemble.build_classifier(chosen, source.data, trained)
+    training = fit(
+        classifier,
+        source.data,
+        folder,
+        max_epochs=num_epochs,
+        monitor=chosen.monitor,
+        ema_decay=chosen.ema_decay,
+        **chosen.trainer,
+    )
+    best = read_checkpoint(folder / "checkpoints" / "best.ckpt")
+    classifier.load_state_dict(best["state_dict"])
+    return training
