@@ -186,6 +186,8 @@ def load_run(run_dir: Path, precision: str, checkpoint: str = "best") -> Trained
         instantiate(config.classifier)(net)
     if config.get("pruned"):
         resize(net, encoder_weights(saved))
+    if (config.get("lightweight") or {}).get("teacher") is True:
+        config.lightweight.teacher = False  # it was the net before training, which is not known
     net = lightweighting.wrap(config, net)
     weights = {k.removeprefix("net."): v for k, v in saved.items() if k.startswith("net.")}
     check_match(path, weights, net.state_dict())

@@ -61,7 +61,7 @@ def benchmark_runs(config: DictConfig) -> None:
         range(config.rounds), "", console=waiting, transient=True, disable=not waiting.is_terminal
     )
     times = race(nets, images, device, rounds)
-    precisions = ["bfloat16" if each.bfloat16 else "float32" for each in nets]
+    precisions = [precision_of(each) for each in nets]
     found = Benchmark(
         rows=rows_of(runs, told, times, precisions),
         source=told[0]["source"],
@@ -110,6 +110,12 @@ def load(run_dir: Path, told: dict[str, Any], precision: str) -> Trained:
     """The net of a run, in its own precision or in another."""
     trained = assemble.load_run(run_dir, told["training"]["precision"])
     return trained if precision == "own" else replace(trained, bfloat16=precision == "bf16")
+
+
+def precision_of(trained: Trained) -> str:
+    """What the net's matrix products are computed in; a net of another runtime knows it itself."""
+    otherwise = "bfloat16" if trained.bfloat16 else "float32"
+    return getattr(trained.net, "precision", otherwise)
 
 
 def same_images(runs: Sequence[Path], nets: Sequence[Trained], seed: int) -> Tensor:

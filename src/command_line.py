@@ -27,6 +27,9 @@ def imply_choices() -> None:
     paths = [naming.found_run(each.strip("'\"")) for each in given["pretrained"].split(",")]
     kept = [path / "config.yaml" for path in paths]
     configs: list[Any] = [OmegaConf.load(path) for path in kept if path.exists()]
+    for config in configs:
+        if naming.is_only_taught(config.get("lightweight") or {}, given):
+            config.lightweight = None
     for part in ("model", "data", "lightweight"):
         names = {naming.module_name(config.get(part)) for config in configs}
         known = [name for name in names if (naming.ROOT / "conf" / part / f"{name}.yaml").exists()]
@@ -140,6 +143,8 @@ def _unknown_key(error: OmegaConfBaseException) -> str | None:
     if str(error.key) in names:
         return None
     where = str(error.full_key).rpartition(".")[0]
+    if not names:
+        return f"there is no {error.full_key} without a {where}: choose one with {where}=..."
     return f"there is no {error.full_key}: {_nearest(str(error.key), names, where)}"
 
 

@@ -24,8 +24,10 @@ from torch import Tensor, nn
 import assemble
 import command_line
 import jobs
+import lightweighting
 import naming
 from compression_source import Source, fine_tuned
+from leanvit.errors import LeanvitError
 from leanvit.evaluation.compare import compare
 from leanvit.evaluation.evaluate import evaluate
 from leanvit.evaluation.predict import Trained
@@ -63,6 +65,8 @@ OmegaConf.register_new_resolver("compression_dir", compression_dir, replace=True
 @hydra.main(version_base="1.3", config_path="../conf", config_name="compress")
 def main(config: DictConfig) -> None:
     """One job; errors are kept, so that Hydra goes on to the next."""
+    if config.trainer.strategy.startswith("ddp"):
+        raise LeanvitError("trainer=ddp: compress.py works in one process, choose auto, cpu or gpu")
     finished = "agreement.json" if chosen_method() == "export" else "metrics.json"
     JOBS.append(jobs.start(compress, config, __file__, finished))
 
@@ -93,6 +97,9 @@ def prune(config: DictConfig, method: Any, source: Source, run_dir: Path) -> Non
     source.config.pruned = True
     jobs.keep_config(source.config, run_dir, source.trained.classes)
     keep_weights(source.trained, net, run_dir)
+    precision = trainings[-1].precision if trainings else source.told["training"]["precision"]
+    place = source.device, config.memory_gib
+    lightweighting.serve_target(run_dir, precision, source.data.val, *place)
     finish(config, source, run_dir, trainings)
 
 

@@ -16,7 +16,10 @@ from leanvit.data.images import ImageSet
 from leanvit.data.loader import make_loader
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.runs import read_run
-from leanvit.lightweight.distill import Distill
+from leanvit.lightweight.distill import Distill, Teacher
+from leanvit.lightweight.dynamic_vit import DynamicViT
+from leanvit.lightweight.plain import plain_net
+from leanvit.lightweight.unpruned_teacher import UnprunedTeacher
 from leanvit.training.fit import Training, find_device, fit, read_checkpoint
 
 
@@ -28,7 +31,9 @@ class Source:
         self.told = read_run(self.run_dir)
         self.config = assemble.load_config(self.run_dir)
         if self.config.get("quantized"):
-            raise LeanvitError(f"{self.run_dir} is int8 already: name the run that it was made of")
+            raise LeanvitError(
+                f"{self.run_dir} was quantised already: name the run that it was made of"
+            )
         with open_dict(self.config):  # what is made of the run begins with its net
             self.config.pretrained = None
             self.config.trainer, self.config.memory_gib = config.trainer, config.memory_gib
@@ -57,17 +62,17 @@ class Source:
 def fine_tuned(
     config: DictConfig, source: Source, net: nn.Module, num_epochs: int, folder: Path
 ) -> Training:
-    """Train ``net`` in place as the run was trained, at a lower rate; its best epoch is kept."""
+    """Train ``net`` in place as the run's last epochs were, at a lower rate; its best is kept."""
     chosen = source.config.copy()
     chosen.max_epochs, chosen.optimizer.lr = num_epochs, config.lr_scale * chosen.optimizer.lr
-    taught = net.requires_grad_(True)
-    if config.teach and not hasattr(net, "loss_terms"):
-        taught = Distill(net, copy.deepcopy(source.trained.net))
+    chosen.late.start = 0.0
+    data = assemble.build_data(chosen, source.splits)
+    taught = with_teacher(net.requires_grad_(True), source.trained.net, config.teach)
     trained = replace(source.trained, net=taught)
-    classifier = assemble.build_classifier(chosen, source.data, trained)
+    classifier = assemble.build_classifier(chosen, data, trained)
     training = fit(
         classifier,
-        source.data,
+        data,
         folder,
         max_epochs=num_epochs,
         monitor=chosen.monitor,
@@ -77,3 +82,20 @@ def fine_tuned(
     best = read_checkpoint(folder / "checkpoints" / "best.ckpt")
     classifier.load_state_dict(best["state_dict"])
     return training
+
+
+def with_teacher(net: nn.Module, whole: nn.Module, teach: bool) -> nn.Module:
+    """The pruned ``net`` as it is fine-tuned: taught by the whole one, where its method can be.
+
+    A distilled net has no other teacher here; nets with exits or halting tokens have terms of their
+    own.
+    """
+    if isinstance(net, Distill) and (teach or net.kind == "token"):
+        net.teacher = Teacher(copy.deepcopy(whole))
+    elif isinstance(net, Distill):
+        return net.net
+    elif isinstance(net, DynamicViT) and teach:
+        net.teacher = UnprunedTeacher(plain_net(whole))  # type: ignore[arg-type]
+    elif teach and not hasattr(net, "loss_terms"):
+        return Distill(net, copy.deepcopy(whole))
+    return net

@@ -97,10 +97,15 @@ def end(jobs: list[Job]) -> None:
     if processes.is_rank():  # the process that started the ranks speaks for them
         sys.exit(1 if any(job.error for job in jobs) else 0)
     if len(jobs) == 1 and jobs[0].error:
-        run_dir = jobs[0].run_dir
-        if not (run_dir / "config.yaml").exists():  # a slip of the pen, before anything began
-            shutil.rmtree(run_dir, ignore_errors=True)
+        remove_if_nothing_began(jobs[0].run_dir)
         raise LeanvitError(jobs[0].error)
+
+
+def remove_if_nothing_began(run_dir: Path) -> None:
+    """Remove the directory of a slip of the pen; not what was done, nor what another does there."""
+    with contextlib.suppress(LeanvitError, OSError), only_process_in(run_dir):
+        if {path.name for path in run_dir.iterdir()} <= {".lock", "error.txt"}:
+            shutil.rmtree(run_dir)
 
 
 def keep_config(config: DictConfig, run_dir: Path, classes: tuple[str, ...]) -> None:

@@ -2,21 +2,25 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from torch import Tensor, nn
 
 import assemble
+import naming
+import stages
 from leanvit.data.images import ImageSet
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.predict import Trained, predict_exits
+from leanvit.evaluation.predict import predict_exits
+from leanvit.lightweight.early_exit import EarlyExit
 from leanvit.lightweight.exit_threshold import pick_threshold
 from leanvit.seeds import derive_seed
 from leanvit.training.callbacks import AtomicCheckpoints
-from leanvit.training.classifier import Classifier
-from leanvit.training.fit import Training, read_checkpoint
+from leanvit.training.fit import read_checkpoint
 from naming import find_run
 
 
@@ -32,30 +36,76 @@ def wrap(config: DictConfig, net: nn.Module, teacher: nn.Module | None = None) -
     chosen = config.get("lightweight")
     if not chosen:
         return net
+    check_numbers(chosen)
     torch.manual_seed(derive_seed(config.seed, "lightweight"))
     build = instantiate(chosen, _convert_="all")
     return build(net, teacher=teacher) if isinstance(chosen.get("teacher"), str) else build(net)
 
 
+def check_numbers(method: DictConfig) -> None:
+    """See that a method's numbers are numbers; one alone, where several can be, becomes a list.
+
+    Raises:
+        LeanvitError: a word, or a fraction where whole numbers are wanted.
+    """
+    for key, kinds in {
+        "after": int,
+        "blocks": int,
+        "r": int,
+        "ratios": int | float,
+        "exit_weights": int | float,
+    }.items():
+        value = method.get(key)
+        each = list(value) if isinstance(value, ListConfig) else [value]
+        if value is None:
+            continue
+        if not all(isinstance(one, kinds) and not isinstance(one, bool) for one in each):
+            wanted = (
+                "whole numbers, such as [1,2]" if kinds is int else "numbers, such as [0.5,0.5]"
+            )
+            raise LeanvitError(f"lightweight.{key}={value}: give {wanted}")
+        if key != "r":
+            method[key] = each
+
+
 def load_method(config: DictConfig, net: nn.Module) -> None:
-    """Load what a lightweighting method adds to a net, where the pretrained run has the same."""
+    """Load what a lightweighting method adds to a net, where the pretrained run has the same.
+
+    A threshold that the command line gives stays, and one that another criterion is compared with.
+    """
     if not has_same_method(config):
         return
+    given = ("lightweight.threshold=", "lightweight.criterion=")
+    is_given = any(each.startswith(given) for each in command_line_says())
     run_dir = find_run(config.pretrained)
     found = read_checkpoint(run_dir / "checkpoints" / "best.ckpt")["state_dict"]
     wanted = net.state_dict()
     for name, value in wanted.items():
         is_own = not name.startswith("net.") and f"net.{name}" in found
+        is_own = is_own and not (name == "threshold" and is_given)
         if is_own and found[f"net.{name}"].shape == value.shape:
             value.copy_(found[f"net.{name}"])
 
 
+def command_line_says() -> list[str]:
+    if not HydraConfig.initialized():
+        return []
+    return naming.own_overrides(HydraConfig.get().overrides.task)
+
+
 def has_same_method(config: DictConfig) -> bool:
-    """Whether the pretrained run has the same lightweighting method."""
+    """Whether the pretrained run has the same lightweighting method, with parts of the same
+    meaning."""
     if not config.pretrained or not config.get("lightweight"):
         return False
     kept = assemble.load_config(find_run(config.pretrained)).get("lightweight")
-    return bool(kept) and kept._target_ == config.lightweight._target_
+    return bool(kept) and parts_of(kept) == parts_of(config.lightweight)
+
+
+def parts_of(method: DictConfig) -> list[Any]:
+    """What says which weights a method adds to a net, and what each of them is for."""
+    values = [method.get(key) for key in ("_target_", "after", "predictor_dim", "kind")]
+    return [*values, len(method.get("ratios") or [])]
 
 
 def begins_untrained(config: DictConfig, net: nn.Module) -> bool:
@@ -80,6 +130,8 @@ def load_teacher(
     if not (run_dir / "metrics.json").exists():
         raise LeanvitError(f"lightweight.teacher={run_dir} is no finished run of train.py")
     teacher = assemble.load_run(run_dir, "32-true")
+    kept = assemble.load_config(run_dir)
+    stages.look_for_seen_images(config, kept, f"lightweight.teacher={run_dir}")
     if teacher.classes != classes or teacher.image_size != config.data.image_size:
         raise LeanvitError(
             f"lightweight.teacher={run_dir} was trained for {len(teacher.classes)} classes of "
@@ -106,26 +158,26 @@ class Renormalised(nn.Module):
 
 
 def serve_target(
-    config: DictConfig, classifier: Classifier, val: ImageSet, run_dir: Path, training: Training
+    run_dir: Path,
+    precision: str,
+    val: ImageSet,
+    device: torch.device,
+    memory_gib: float | None,
 ) -> None:
-    """Where the net has exits and a target, put the threshold that serves it into ``best.ckpt``.
+    """Where a run's net has exits and a target, put the threshold that serves it into
+    ``best.ckpt``.
 
     Raises:
         LeanvitError: the target is out of reach.
     """
-    net, path = classifier.net, run_dir / "checkpoints" / "best.ckpt"
-    if getattr(net, "target", None) is None:
+    trained = assemble.load_run(run_dir, precision)
+    net, path = trained.net, run_dir / "checkpoints" / "best.ckpt"
+    if not isinstance(net, EarlyExit) or net.target is None:
         return
+    probabilities = predict_exits(trained, val, device, memory_gib=memory_gib)
+    macs = net.exit_macs(trained.image_size)
+    threshold = pick_threshold(probabilities, val.labels, macs, net.target, net.criterion)
     contents = read_checkpoint(path)
-    classifier.load_state_dict(contents["state_dict"])
-    size = config.data.image_size
-    trained = Trained(
-        net, classifier.mean, classifier.std, classifier.classes, size, "bf16" in training.precision
-    )
-    probabilities = predict_exits(trained, val, training.device, memory_gib=config.memory_gib)
-    threshold = pick_threshold(
-        probabilities, val.labels, net.exit_macs(size), net.target, net.criterion
-    )
     print(f"an image leaves from a confidence of {threshold:.4f} on", file=sys.stderr)
     contents["state_dict"]["net.threshold"].fill_(threshold)
     AtomicCheckpoints().save_checkpoint(contents, path)

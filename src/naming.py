@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,16 @@ def run_name(*, _root_: DictConfig) -> str:
     own = sorted(each for each in given if each.startswith(TAKEN_OVER))
     parts = [net, *stage, choices.loss, choices.sampler, choices_hash(_root_, given=own)]
     return f"{data}/{'-'.join(parts)}"
+
+
+def is_only_taught(method: Any, given: Iterable[str]) -> bool:
+    """Whether a run's ``lightweight`` helped to train its net and is no part of it.
+
+    Args:
+        given: keys of the command line, which may want to go on with it.
+    """
+    is_taught = isinstance(method.get("teacher"), str) and method.get("kind") != "token"
+    return is_taught and not any(key.startswith("lightweight.") for key in given)
 
 
 def module_name(chosen: DictConfig | None, otherwise: str = "") -> str:

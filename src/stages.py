@@ -29,7 +29,14 @@ from leanvit.training.fit import (
     find_device,
     read_checkpoint,
 )
-from naming import find_run, finished, full_path, module_name, own_overrides
+from naming import (
+    find_run,
+    finished,
+    full_path,
+    is_only_taught,
+    module_name,
+    own_overrides,
+)
 
 PARTS = ("model", "data", "lightweight")
 MISSING: dict[str, dict[str, Any]] = {
@@ -56,13 +63,16 @@ def take_over(config: DictConfig) -> None:
     run_dir = find_run(config.pretrained)
     if finished(run_dir) is None:
         raise LeanvitError(f"pretrained={run_dir} is not finished: train it to its end first")
-    if config.get("classifier") and not (run_dir / "metrics.json").exists():
+    wanting = "classifier=" if config.get("classifier") else wants_head(config)
+    if wanting and not (run_dir / "metrics.json").exists():
         raise LeanvitError(
-            f"pretrained={run_dir} has no trained classifier: classifier= wants a run of train.py"
+            f"pretrained={run_dir} has no trained classifier: {wanting} wants a run of train.py"
         )
     kept = assemble.load_config(run_dir)
     if kept.get("quantized"):
-        raise LeanvitError(f"pretrained={run_dir} is int8: train on the run that it was made of")
+        raise LeanvitError(
+            f"pretrained={run_dir} was quantised: train on the run that it was made of"
+        )
     settings = HydraConfig.get()
     overrides = own_overrides(settings.overrides.task)
     given = OverridesParser.create().parse_overrides(overrides)
@@ -75,7 +85,7 @@ def take_over(config: DictConfig) -> None:
     for part in PARTS:
         if part not in keys:
             values = {**MISSING.get(part, {}), **(kept.get(part) or {})}
-            if isinstance(values.get("teacher"), str):  # it helped to train, and is no part of it
+            if is_only_taught(values, keys):
                 values = {}
             OmegaConf.update(config, part, values, merge=False, force_add=True)
             for override in given:
@@ -97,11 +107,23 @@ def take_over(config: DictConfig) -> None:
             config[key] = value
     if "val_fraction" not in keys:
         config.val_fraction = kept.val_fraction
-    look_for_seen_images(config, kept)
+    look_for_seen_images(config, kept, f"pretrained={config.pretrained}")
 
 
-def look_for_seen_images(config: DictConfig, kept: DictConfig) -> None:
+def wants_head(config: DictConfig) -> str | None:
+    """What on the command line makes no sense without a trained head."""
+    if config.max_epochs == 0:
+        return "max_epochs=0"
+    is_taught = (config.get("lightweight") or {}).get("teacher") is True
+    return "lightweight.teacher=true" if is_taught else None
+
+
+def look_for_seen_images(config: DictConfig, kept: DictConfig, first: str) -> None:
     """Warn where images that judge this stage may have been trained on in the first.
+
+    Args:
+        kept: config of the run before.
+        first: what the command line calls it.
 
     Raises:
         LeanvitError: so with a classifier, which is nothing but what the first stage left.
@@ -120,7 +142,7 @@ def look_for_seen_images(config: DictConfig, kept: DictConfig) -> None:
     if not changed:
         return
     names = ", ".join(changed).replace("data._target_", "data")
-    line = f"pretrained={config.pretrained} was trained on other choices of {names}"
+    line = f"{first} was trained on other choices of {names}"
     if config.get("classifier"):
         raise LeanvitError(f"{line}: leave them out, its validation images must stay unseen")
     print(f"{line}: images that judge this run may have been trained on there", file=sys.stderr)
@@ -145,6 +167,11 @@ def load_pretrained(
     keeps_head = bool(method) and method.keeps_head
     if config.get("lightweight"):  # the net is to do what it does, with less
         keeps_head = tuple(contents.get("classes", ())) == classes
+        if not keeps_head and (wanting := wants_head(config)):
+            raise LeanvitError(
+                f"pretrained={run_dir} was trained for other classes than {', '.join(classes)}: "
+                f"{wanting} wants its head, which does not fit"
+            )
     elif keeps_head and tuple(contents["classes"]) != classes:
         raise LeanvitError(
             f"pretrained={run_dir} was trained for the classes {', '.join(contents['classes'])}, "

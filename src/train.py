@@ -66,7 +66,8 @@ def train(config: DictConfig, run_dir: Path) -> None:
     best_epoch = training.best_epoch
     if training.history:
         learning_curves(training.history, run_dir / "figures" / "learning_curves.png", best_epoch)
-    lightweighting.serve_target(config, classifier, data.val, run_dir, training)
+    place = training.device, config.memory_gib
+    lightweighting.serve_target(run_dir, training.precision, data.val, *place)
     evaluate(
         run_dir,
         assemble.load_run(run_dir, training.precision),

@@ -88,8 +88,7 @@ def net_and_images(config: DictConfig, run_dir: Path) -> tuple[Trained, ImageSet
     trained = assemble.load_run(run_dir, "32-true", config.checkpoint)
     if not list(trained.net.parameters()):
         raise LeanvitError(
-            f"{run_dir} is int8, a file without layers to look into: take the run that it was made "
-            "of"
+            f"{run_dir} is a file without layers to look into: take the run that it was made of"
         )
     return trained, assemble.load_splits(assemble.load_config(run_dir)).test
 

@@ -169,3 +169,16 @@ def test_eval_of_what_is_no_run(tmp_path: Path) -> None:
     done = run("eval.py", f"run={tmp_path}/none")
     assert done.returncode == 1
     assert done.stderr.startswith("error: no run directory") and done.stderr.count("\n") == 1
+
+
+def test_only_a_folder_in_which_nothing_began_is_removed(tmp_path: Path) -> None:
+    empty, begun, held = (tmp_path / name for name in ("empty", "begun", "held"))
+    for folder in (empty, begun, held):
+        folder.mkdir()
+        (folder / "error.txt").write_text("a slip")
+    (begun / "steps").mkdir()
+    jobs.remove_if_nothing_began(empty)
+    jobs.remove_if_nothing_began(begun)
+    with jobs.only_process_in(held):
+        jobs.remove_if_nothing_began(held)
+    assert not empty.exists() and begun.exists() and held.exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig, OmegaConf
 from scripts import TINY_DATA, run
 from test_contracts import GROUPS, LABELS, config_of, small_images
 from torch import Tensor, nn
@@ -100,6 +101,68 @@ def test_what_a_method_adds_learns_as_fast_as_the_head() -> None:
     assert scales[id(net.heads[0][1].weight)] == scales[id(plain_net(net).head.weight)] == 1.0
     first = next(plain_net(net).blocks[0].parameters())
     assert scales[id(first)] == pytest.approx(0.01 * 0.5**4)
+
+
+def test_a_threshold_that_is_given_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = finished_early_exit(tmp_path, after=[1, 3])
+    config = early_exit_config(tmp_path, after=[1, 3])
+    for said, expected in (
+        ([], 0.61),
+        (["lightweight.threshold=1.5"], 1.5),
+        (["lightweight.criterion=entropy"], 1.5),
+    ):
+        again = lightweighting.wrap(config, plain_net(wrapped("early_exit", "vit")))
+        monkeypatch.setattr(lightweighting, "command_line_says", lambda said=said: said)
+        lightweighting.load_method(config, again)
+        assert float(again.threshold) == pytest.approx(expected)
+        assert torch.equal(again.heads[0][1].weight, net.heads[0][1].weight)
+
+
+def test_what_stands_elsewhere_is_not_taken_over(tmp_path: Path) -> None:
+    finished_early_exit(tmp_path, after=[2, 3])
+    config = early_exit_config(tmp_path, after=[1, 2, 3])
+    again = lightweighting.wrap(config, plain_net(wrapped("early_exit", "vit")))
+    drawn = again.heads[0][1].weight.clone()
+    lightweighting.load_method(config, again)
+    assert torch.equal(again.heads[0][1].weight, drawn)
+    assert lightweighting.begins_untrained(config, again)
+
+
+def early_exit_config(run_dir: Path, after: list[int]) -> DictConfig:
+    config = config_of(
+        "model=vit", "data=shapes", "lightweight=early_exit", f"pretrained={run_dir}"
+    )
+    config.lightweight.after, config.lightweight.threshold = after, 1.5
+    return config
+
+
+def finished_early_exit(run_dir: Path, after: list[int]) -> nn.Module:
+    config = early_exit_config(run_dir, after)
+    net = lightweighting.wrap(config, plain_net(wrapped("early_exit", "vit")))
+    net.threshold.fill_(0.61)
+    (run_dir / "checkpoints").mkdir()
+    state = {f"net.{name}": value for name, value in net.state_dict().items()}
+    torch.save({"state_dict": state}, run_dir / "checkpoints" / "best.ckpt")
+    OmegaConf.save(OmegaConf.create({"lightweight": config.lightweight}), run_dir / "config.yaml")
+    return net
+
+
+@pytest.mark.parametrize("given", ["ratios=[0.5,0.5,0.5]", "after=3", "ratios=0.5 after=2"])
+def test_one_number_is_a_list_of_one(given: str) -> None:
+    method = "early_exit" if given == "after=3" else "dynamic_vit"
+    options = [f"lightweight.{each}" for each in given.split()]
+    config = config_of("model=vit", "data=shapes", f"lightweight={method}", *options)
+    with torch.device("meta"):
+        net = lightweighting.wrap(config, assemble.build_net(config, 4))
+    assert len(net.after) == (3 if "[" in given else 1)
+
+
+@pytest.mark.parametrize("given", ["tome r=8.5", "early_exit after=x", "evit blocks=[1,true]"])
+def test_what_is_no_number_is_told(given: str) -> None:
+    method, value = given.split()
+    config = config_of("model=vit", "data=shapes", f"lightweight={method}", f"lightweight.{value}")
+    with torch.device("meta"), pytest.raises(LeanvitError, match="give whole numbers"):
+        lightweighting.wrap(config, assemble.build_net(config, 4))
 
 
 def test_every_method_trains_on_a_finished_net_and_comes_back(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_images_that_the_first_stage_saw_are_told_of(
     kept = OmegaConf.load(first_stage(tmp_path) / "config.yaml")
     assert isinstance(kept, DictConfig)
     same = config_of("pretrained=first", "data=shapes")
-    stages.look_for_seen_images(same, kept)
+    stages.look_for_seen_images(same, kept, "pretrained=first")
     assert capsys.readouterr().err == ""
     changes = {
         "data.imbalance=exp:3": "data.imbalance",
@@ -79,11 +79,11 @@ def test_images_that_the_first_stage_saw_are_told_of(
     }
     for change, word in changes.items():
         changed = config_of("pretrained=first", "data=shapes", change)
-        stages.look_for_seen_images(changed, kept)
+        stages.look_for_seen_images(changed, kept, "pretrained=first")
         assert f"other choices of {word}" in capsys.readouterr().err
         OmegaConf.update(changed, "classifier", {"_target_": "any"}, force_add=True)
         with pytest.raises(LeanvitError, match="validation images must stay unseen"):
-            stages.look_for_seen_images(changed, kept)
+            stages.look_for_seen_images(changed, kept, "pretrained=first")
 
 
 def test_single_values_of_a_net_that_is_taken_over_can_be_given(

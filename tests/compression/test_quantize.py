@@ -157,6 +157,15 @@ def convolutional() -> nn.Module:
     return filled(nn.Sequential(*layers, nn.Linear(2048, 5)))
 
 
+def test_float32_is_the_net_by_the_runtime_alone(tmp_path: Path) -> None:
+    net = convolutional().eval()
+    found = Quantize("float32")(net, 16, images_of(0), tmp_path)
+    torch.testing.assert_close(found(images_of(3)), net(images_of(3)), atol=1e-4, rtol=0)
+    assert (found.precision, load(tmp_path).precision) == ("float32", "float32")
+    Quantize("static")(net, 16, images_of(9), tmp_path / "int8")
+    assert load(tmp_path / "int8").precision == "int8"
+
+
 @pytest.mark.parametrize(("mode", "backend"), MODES)
 def test_reloads_to_the_same_logits_and_leaves_the_net_as_it_was(
     mode: str, backend: str, tmp_path: Path
@@ -217,7 +226,10 @@ def test_refuses_nets_of_other_steps_for_each_image(wrap: Any, name: str, tmp_pa
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        (("int8", "torchao"), "method.mode=int8: choose from static, dynamic, weight_only"),
+        (
+            ("int8", "torchao"),
+            "method.mode=int8: choose from static, dynamic, weight_only, float32",
+        ),
         (("static", "openvino"), "method.backend=openvino: choose from onnxruntime, torchao"),
         (("weight_only", "onnxruntime"), "weight_only wants method.backend=torchao"),
     ],
@@ -231,5 +243,5 @@ def test_refuses_choices_that_there_are_not(values: tuple[str, str], line: str) 
 def test_refuses_to_calibrate_by_nothing_and_to_load_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(LeanvitError, match="wants images to calibrate by"):
         Quantize()(linear(), 16, torch.empty(0, 3, 16, 16), tmp_path)
-    with pytest.raises(LeanvitError, match="has neither int8"):
+    with pytest.raises(LeanvitError, match="has none of int8"):
         load(tmp_path)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from leanvit.augment.cmo import CMO
 from leanvit.augment.none import NoMix
+from leanvit.lightweight.distill import Distill
 from leanvit.training.classifier import Classifier
 from leanvit.training.cosine import Cosine
 from leanvit.training.parameter_groups import parameter_groups
@@ -91,13 +92,16 @@ def test_validation_losses_are_the_same_function_in_every_epoch() -> None:
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_frozen_backbone_is_read_as_in_evaluation(frozen: bool) -> None:
+@pytest.mark.parametrize("method", [nn.Identity, Distill])
+def test_a_frozen_backbone_is_read_as_in_evaluation(frozen: bool, method: type) -> None:
     module = classifier_of()
-    module.net.body.requires_grad_(not frozen)
+    net = module.net
+    module.net = net if method is nn.Identity else method(net)
+    net.body.requires_grad_(not frozen)
     module.train()
     module.on_train_epoch_start()
-    assert module.net.head.training
-    assert all(part.training is not frozen for part in module.net.body.modules())
+    assert module.net.training is (method is Distill or not frozen) and net.head.training
+    assert all(part.training is not frozen for part in net.body.modules())
 
 
 def test_all_but_the_head_learns_slower() -> None:

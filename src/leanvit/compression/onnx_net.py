@@ -71,12 +71,13 @@ class OnnxNet(nn.Module):
 
     Attributes:
         weight_bytes: size of the file.
+        precision: of its matrix products, as the file's name says.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.contents = path.read_bytes()
-        self.weight_bytes = len(self.contents)
+        self.weight_bytes, self.precision = len(self.contents), path.stem
         self._sessions: dict[int, Any] = {}  # by the number of threads
 
     def forward(

@@ -12,6 +12,7 @@ Integer-Arithmetic-Only Inference", CVPR 2018 (https://arxiv.org/abs/1712.05877)
   whole batch, so that an image's logits depend on its batch; with torchao that of each token.
   Convolutions stay float32.
 - ``weight_only``: the arithmetic stays float32, so that only the file is smaller.
+- ``float32``: nothing is int8; what ONNX Runtime alone gains, to compare the others with.
 - Products of two activations, softmax, norms and activation functions stay float32.
 
 Deviations:
@@ -36,9 +37,9 @@ from leanvit.compression.torchao_net import TorchaoNet
 from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path
 
-MODES = ("static", "dynamic", "weight_only")
+MODES = ("static", "dynamic", "weight_only", "float32")
 BACKENDS = ("onnxruntime", "torchao")
-ONNX_FILE, TORCHAO_FILE = "int8.onnx", "int8.pt2"
+ONNX_FILE, FLOAT_FILE, TORCHAO_FILE = "int8.onnx", "float32.onnx", "int8.pt2"
 IMAGES_AT_ONCE = 64
 
 
@@ -47,7 +48,7 @@ class Quantize:
     """Quantisation of a trained net into a file.
 
     Attributes:
-        mode: ``static``, ``dynamic`` or ``weight_only``, see above.
+        mode: ``static``, ``dynamic``, ``weight_only`` or ``float32``, see above.
         backend: ``onnxruntime``, or ``torchao``, which Inductor compiles at the first image.
 
     Raises:
@@ -67,6 +68,8 @@ class Quantize:
                 "method.mode=weight_only wants method.backend=torchao: ONNX Runtime would turn the "
                 "weights back to float32 when it loads them"
             )
+        if self.mode == "float32" and self.backend == "torchao":
+            raise LeanvitError("method.mode=float32 wants method.backend=onnxruntime")
 
     def __call__(
         self,
@@ -80,7 +83,7 @@ class Quantize:
         Args:
             image_size: height and width of the images in pixels.
             calibration: normalised images of the training split; only ``static`` reads them.
-            folder: of the run; gets ``int8.onnx`` or ``int8.pt2``, in one piece.
+            folder: of the run; gets ``int8.onnx``, ``float32.onnx`` or ``int8.pt2``, in one piece.
 
         Raises:
             LeanvitError: see :func:`leanvit.compression.trace.copy_of`; no images to calibrate by.
@@ -89,8 +92,13 @@ class Quantize:
             raise LeanvitError("method.mode=static wants images to calibrate by, and there is none")
         if self.backend == "onnxruntime":
             model = to_onnx(net, image_size)
-            with atomic_path(folder / ONNX_FILE) as part:
-                quantize_onnx(model, self.mode, calibration, part)
+            with atomic_path(
+                folder / (FLOAT_FILE if self.mode == "float32" else ONNX_FILE)
+            ) as part:
+                if self.mode == "float32":
+                    part.write_bytes(model.SerializeToString())
+                else:
+                    quantize_onnx(model, self.mode, calibration, part)
         else:
             with quiet():
                 if self.mode == "static":
@@ -110,13 +118,15 @@ def load(folder: Path) -> OnnxNet | TorchaoNet:
     Raises:
         LeanvitError: there is none.
     """
-    kinds: dict[str, Callable[[Path], Any]] = {ONNX_FILE: OnnxNet, TORCHAO_FILE: TorchaoNet}
+    kinds: dict[str, Callable[[Path], Any]] = {
+        ONNX_FILE: OnnxNet,
+        FLOAT_FILE: OnnxNet,
+        TORCHAO_FILE: TorchaoNet,
+    }
     for name, kind in kinds.items():
         if (folder / name).exists():
             return kind(folder / name)
-    raise LeanvitError(
-        f"{folder} has neither {ONNX_FILE} nor {TORCHAO_FILE}: quantise the run again"
-    )
+    raise LeanvitError(f"{folder} has none of {', '.join(kinds)}: quantise the run again")
 
 
 def quantize_onnx(

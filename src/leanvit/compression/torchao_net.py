@@ -65,12 +65,13 @@ class TorchaoNet(nn.Module):
 
     Attributes:
         weight_bytes: size of the file.
+        precision: of its weights, as the file's name says.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.contents = path.read_bytes()
-        self.weight_bytes = len(self.contents)
+        self.weight_bytes, self.precision = len(self.contents), path.stem
         self._compiled: Any = None
 
     def forward(

@@ -76,7 +76,10 @@ def caption(benchmark: Benchmark) -> str:
             "over the rounds; one image at a time from the mean over images, of which hard ones "
             f'may take longer. Where the interval holds 0 points, or ×1: "{NO_DIFFERENCE}".'
         )
-    sentences.append("MACs: mean of what the test images used. Size: of the weights.")
+    sentences.append(
+        "Accuracies are those of the runs' own evaluation. MACs: mean of what the test images "
+        "used. Size: of the weights."
+    )
     return " ".join(sentences)
 
 

@@ -105,7 +105,7 @@ def read_target(target: str) -> tuple[str, float]:
     Raises:
         LeanvitError: no such target.
     """
-    kind, _, number = target.partition(":")
+    kind, _, number = str(target).partition(":")  # a number alone comes as one
     try:
         value = float(number)
     except ValueError:

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from leanvit.augment.normalise import normalise
+from leanvit.lightweight.plain import plain_net
 from leanvit.models.pretrained import backbone_is_frozen
 from leanvit.seeds import derive_seed
 from leanvit.training.trainable import Trainable
@@ -71,9 +72,10 @@ class Classifier(Trainable):
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(derive_seed(self.seed, "train", self.current_epoch, self.global_rank))
-        if backbone_is_frozen(self.net):  # it is only read: no dropout, no batch statistics
-            self.net.eval()
-            self.net.head.train()
+        net = plain_net(self.net)
+        if backbone_is_frozen(net):  # it is only read: no dropout, no batch statistics
+            net.eval()
+            net.get_submodule("head").train()
 
     def training_step(
         self,
@@ -93,6 +95,7 @@ class Classifier(Trainable):
                 {f"train/{name}": term for name, term in terms.items()},
                 on_step=False,
                 on_epoch=True,
+                sync_dist=True,
             )
             loss = torch.stack(list(terms.values())).sum()
         else:
