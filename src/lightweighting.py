@@ -21,7 +21,6 @@ from leanvit.lightweight.exit_threshold import pick_threshold
 from leanvit.seeds import derive_seed
 from leanvit.training.callbacks import AtomicCheckpoints
 from leanvit.training.fit import read_checkpoint
-from naming import find_run
 
 
 def wrap(config: DictConfig, net: nn.Module, teacher: nn.Module | None = None) -> nn.Module:
@@ -77,7 +76,7 @@ def load_method(config: DictConfig, net: nn.Module) -> None:
         return
     given = ("lightweight.threshold=", "lightweight.criterion=")
     is_given = any(each.startswith(given) for each in command_line_says())
-    run_dir = find_run(config.pretrained)
+    run_dir = naming.find_run(config.pretrained)
     found = read_checkpoint(run_dir / "checkpoints" / "best.ckpt")["state_dict"]
     wanted = net.state_dict()
     for name, value in wanted.items():
@@ -98,7 +97,7 @@ def has_same_method(config: DictConfig) -> bool:
     meaning."""
     if not config.pretrained or not config.get("lightweight"):
         return False
-    kept = assemble.load_config(find_run(config.pretrained)).get("lightweight")
+    kept = assemble.load_config(naming.find_run(config.pretrained)).get("lightweight")
     return bool(kept) and parts_of(kept) == parts_of(config.lightweight)
 
 
@@ -126,7 +125,7 @@ def load_teacher(
     given = (config.get("lightweight") or {}).get("teacher")
     if not isinstance(given, str):
         return None
-    run_dir = find_run(given)
+    run_dir = naming.find_run(given)
     if not (run_dir / "metrics.json").exists():
         raise LeanvitError(f"lightweight.teacher={run_dir} is no finished run of train.py")
     teacher = assemble.load_run(run_dir, "32-true")

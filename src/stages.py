@@ -54,6 +54,8 @@ def take_over(config: DictConfig) -> None:
     Raises:
         LeanvitError: no run, or ``classifier=`` without one.
     """
+    if config.pretrained == "":  # an empty variable of the shell would cost a training
+        raise LeanvitError("pretrained= is empty: give a directory, or leave it out")
     if not config.pretrained:
         if config.get("classifier"):
             raise LeanvitError(

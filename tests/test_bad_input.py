@@ -61,6 +61,7 @@ def folder(tmp_path: Path, tree: Path) -> list[str]:
         (["data=shapes", "monitor=val/acuracy", *TINY_VIT, "max_epochs=1"], ["val/acuracy"]),
         (["data=shapes", "trainer.precision=b16"], ["precision", "b16"]),
         (["data=shapes", "trainer.precision=16-mixed"], ["16-mixed", "bf16-mixed"]),
+        (["data=shapes", "pretrained="], ["pretrained= is empty"]),
     ],
     ids=lambda value: value[-1] if isinstance(value[0], str) and "=" in value[0] else "",
 )
@@ -136,6 +137,7 @@ def test_a_full_disk_while_saving(tmp_path: Path) -> None:
         (["model=vitt"], ["no model=vitt", "did you mean vit"]),
         (["loss=zzz"], ["no loss=zzz", "ce, class_balanced, focal"]),
         (["model.hedas=4"], ["model.hedas", "did you mean heads"]),
+        (["lightweight.r=8"], ["without a lightweight", "lightweight=..."]),
         (["experiment=vit_v1.4444"], ["did you mean vit_v1.4"]),
         (["max_epochs"], ["max_epochs"]),
     ],
