@@ -10,7 +10,7 @@ to ``outputs/benchmarks/``. How it is measured: :mod:`leanvit.evaluation.benchma
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,8 @@ def benchmark_runs(config: DictConfig) -> None:
     device = prepare(find_device(config.device), config.threads)
     nets = [load(run, each, str(config.precision)) for run, each in zip(runs, told, strict=True)]
     images = same_images(runs, nets, config.seed)
-    waiting = Console(stderr=True)
-    rounds = track(
-        range(config.rounds), "", console=waiting, transient=True, disable=not waiting.is_terminal
-    )
-    times = race(nets, images, device, rounds)
+    print(f"{len(nets)} nets: looking for the batch at which each is fastest", file=sys.stderr)
+    times = race(nets, images, device, rounds(config.rounds))
     precisions = [precision_of(each) for each in nets]
     found = Benchmark(
         rows=rows_of(runs, told, times, precisions),
@@ -110,6 +107,17 @@ def load(run_dir: Path, told: dict[str, Any], precision: str) -> Trained:
     """The net of a run, in its own precision or in another."""
     trained = assemble.load_run(run_dir, told["training"]["precision"])
     return trained if precision == "own" else replace(trained, bfloat16=precision == "bf16")
+
+
+def rounds(num: int) -> Iterator[int]:
+    """0, 1, 2, ...; shows how far it is."""
+    waiting = Console(stderr=True)
+    if waiting.is_terminal:
+        yield from track(range(num), "", console=waiting, transient=True)
+        return
+    for number in range(num):
+        print(f"round {number + 1} of {num}", file=sys.stderr, flush=True)
+        yield number
 
 
 def precision_of(trained: Trained) -> str:

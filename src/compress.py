@@ -65,6 +65,7 @@ OmegaConf.register_new_resolver("compression_dir", compression_dir, replace=True
 @hydra.main(version_base="1.3", config_path="../conf", config_name="compress")
 def main(config: DictConfig) -> None:
     """One job; errors are kept, so that Hydra goes on to the next."""
+    naming.find_run(config.run)  # before anything is said of a folder that would be made of it
     if config.trainer.strategy.startswith("ddp"):
         raise LeanvitError("trainer=ddp: compress.py works in one process, choose auto, cpu or gpu")
     finished = "agreement.json" if chosen_method() == "export" else "metrics.json"
@@ -209,6 +210,8 @@ def program() -> None:
             shown += [Path(read_run(run_dir)["compressed"]["run"]), run_dir]
     if shown:
         print_table(compare(list(dict.fromkeys(shown))))
+        names = ",".join(map(str, dict.fromkeys(shown)))
+        print(f"by the clock: python src/benchmark.py run={names}", file=sys.stderr)
     for run_dir in finished:
         print(run_dir)
     sys.exit(0 if len(finished) == len(JOBS) else 1)

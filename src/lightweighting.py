@@ -17,7 +17,7 @@ from leanvit.data.images import ImageSet
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.predict import predict_exits
 from leanvit.lightweight.early_exit import EarlyExit
-from leanvit.lightweight.exit_threshold import pick_threshold
+from leanvit.lightweight.exit_threshold import pick_threshold, trade_offs
 from leanvit.seeds import derive_seed
 from leanvit.training.callbacks import AtomicCheckpoints
 from leanvit.training.fit import read_checkpoint
@@ -177,6 +177,12 @@ def serve_target(
     macs = net.exit_macs(trained.image_size)
     threshold = pick_threshold(probabilities, val.labels, macs, net.target, net.criterion)
     contents = read_checkpoint(path)
-    print(f"an image leaves from a confidence of {threshold:.4f} on", file=sys.stderr)
+    thresholds, accuracy, used = trade_offs(probabilities, val.labels, macs, net.criterion)
+    here = int((thresholds >= threshold).sum()) - 1
+    print(
+        f"an image leaves from a confidence of {threshold:.4f} on: {used[here] / used[0]:.3f} of "
+        f"the MACs, {100 * (accuracy[here] - accuracy[0]):+.2f} points on validation images",
+        file=sys.stderr,
+    )
     contents["state_dict"]["net.threshold"].fill_(threshold)
     AtomicCheckpoints().save_checkpoint(contents, path)

@@ -1,5 +1,6 @@
 """What runs are called: a folder for a set of choices, and how to find it again."""
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -147,4 +148,7 @@ def find_run(given: str) -> Path:
     """
     if (path := found_run(given)).is_dir():
         return path
-    raise LeanvitError(f"no run directory {given}: python src/report.py lists the finished ones")
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    near = difflib.get_close_matches(path.name, [each.name for each in beside], n=1)
+    hint = f"did you mean {near[0]}?" if near else "python src/report.py lists the finished ones"
+    raise LeanvitError(f"no run directory {given}: {hint}")

@@ -32,6 +32,7 @@ from leanvit.training.fit import (
 from naming import (
     find_run,
     finished,
+    found_run,
     full_path,
     is_only_taught,
     module_name,
@@ -208,6 +209,13 @@ def kept_choices(config: DictConfig) -> dict[str, Any]:
         return {}
     kept = (finished(find_run(config.pretrained)) or {})["choices"]
     return {key: kept[key] for key in ("loss", "sampler")}
+
+
+def evaluated_before(run_dir: Path) -> list[Path]:
+    """The evaluated run that a run began with, to be shown beside it."""
+    given = assemble.load_config(run_dir).get("pretrained")
+    before = found_run(given) if given else None
+    return [before] if before and (before / "metrics.json").exists() else []
 
 
 def pretrained_name(config: DictConfig) -> str | None:

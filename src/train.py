@@ -141,7 +141,7 @@ def program() -> None:
     finished = [job.run_dir for job in JOBS if job.error is None]
     failed = [job.run_dir for job in JOBS if job.error is not None]
     if len(JOBS) == 1:
-        print_table(compare(finished))
+        print_table(compare([*stages.evaluated_before(finished[0]), *finished]))
         print(finished[0])
     elif JOBS:
         names = sorted(str(job.run_dir) for job in JOBS)

@@ -50,6 +50,7 @@ def visualize(config: DictConfig, run_dir: Path, names: list[str]) -> Iterator[P
     # first: looking inside takes the net that is wrapped out of it
     counts, folder = told["train_counts"], run_dir / "figures" / "dynamic"
     yield from draw_dynamic(trained, test, counts, folder, title, device, seed=config.seed)
+    method = trained.net.__class__.__name__ if plain_net(trained.net) is not trained.net else ""
     look = look_at(
         replace(trained, net=plain_net(trained.net)),
         test,
@@ -61,7 +62,7 @@ def visualize(config: DictConfig, run_dir: Path, names: list[str]) -> Iterator[P
     )
     for name, figure in draw(look, names).items():
         path = run_dir / "figures" / "inside" / f"{name}.png"
-        save_figure(figure, path, title)
+        save_figure(figure, path, f"{title}; the net without its {method}" if method else title)
         yield path
 
 

@@ -34,6 +34,8 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
+if len(sys.argv) < 2 or not Path(sys.argv[1]).is_file():
+    sys.exit("usage: " + __doc__)
 folder = Path(__file__).parent
 about = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
 size = (about["image_size"], about["image_size"])

@@ -120,6 +120,8 @@ def _draw_means(
     axes: "matplotlib.axes.Axes", of_row: dict[int, Float64[ndarray, " images"]]
 ) -> None:
     """Of each row the mean with its interval, over the range of most of its images."""
+    least = min(values.min() for values in of_row.values())
+    most = max(values.max() for values in of_row.values())
     for row, values in of_row.items():
         is_first = row == min(of_row)
         low, high = np.percentile(values, [10, 90])
@@ -127,7 +129,8 @@ def _draw_means(
                   label="middle 80 %" if is_first else None)  # fmt: skip
         mean = float(values.mean())
         bounds = t_limits(values.tolist()) if len(values) > 1 else (mean, mean)
-        axes.hlines(row, *bounds, color=BLUE, linewidth=2)
+        # of few images the t interval may pass what any image can cost
+        axes.hlines(row, *np.clip(bounds, least, most), color=BLUE, linewidth=2)
         axes.plot(mean, row, "o", color=BLUE, markersize=4,
                   label="mean, 95 % interval" if is_first else None)  # fmt: skip
     axes.use_sticky_edges = False
@@ -172,7 +175,9 @@ def exits_by_class(
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 100)
     axes.set_xlabel(f"images that leave there (%), n = {len(exits):,}")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8)
+    tight: dict[str, Any] = {"handlelength": 1.2, "columnspacing": 1.0, "handletextpad": 0.5}
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, frameon=False, fontsize=8,
+                **tight)  # fmt: skip
     return figure
 
 

@@ -30,6 +30,7 @@ from leanvit.evaluation.metrics import SHOTS
 from leanvit.evaluation.runs import read_answers, read_run
 
 ALWAYS_SHOWN = ("model", "loss", "sampler")
+STAGES = ("classifier", "lightweight", "method")  # shown wherever a run has one: it is another net
 # a table has one data set, a logger changes no result, a sweep only lists choices
 NO_CHOICE = {"data", "logger", "seed", "sweep"}
 SORTABLE = {"accuracy", "balanced_accuracy", "precision", "recall", "f1"}  # more is better
@@ -125,6 +126,7 @@ def _table(
             rows[index] = replace(row, difference=difference)
     names = sorted({name for row in rows for name in row.settings})
     differing = [name for name in names if len({row.settings.get(name) for row in rows}) > 1]
+    shown = [*ALWAYS_SHOWN, *(name for name in STAGES if name in names)]
     sizes = sorted({run["test"]["n"] for run in runs})
     return Table(
         data=key[0],
@@ -132,7 +134,7 @@ def _table(
         num_test_images=" or ".join(f"{size:,}" for size in sizes),
         monitor=monitor,
         devices=sorted({run["training"].get("device", "unknown") for run in runs}),
-        settings=[*ALWAYS_SHOWN, *(name for name in differing if name not in ALWAYS_SHOWN)],
+        settings=[*shown, *(name for name in differing if name not in shown)],
         rows=rows,
         num_repeats=num_repeats,
     )

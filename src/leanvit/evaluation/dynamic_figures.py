@@ -165,6 +165,9 @@ def stage_names(net: Any, num_stages: int) -> list[str]:
     """What goes through each block, where each is told of; otherwise stages, from 1."""
     if len(getattr(getattr(net, "net", None), "blocks", ())) == num_stages:
         return [f"in block {number}" for number in range(num_stages)]
+    for name, words in (("after", "after {} blocks"), ("chosen", "in block {}")):
+        if len(places := getattr(net, name, ())) == num_stages:
+            return [words.format(place) for place in places]
     return [f"after stage {number}" for number in range(1, 1 + num_stages)]
 
 

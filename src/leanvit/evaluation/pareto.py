@@ -47,11 +47,11 @@ def pareto(rows: Sequence[Row], path: Path, explanation: str) -> None:
     rates = np.array([each.median for each in found], dtype=np.float64)
     ranges = np.array([(each.low, each.high) for each in found], dtype=np.float64)
     _draw_panel(panels[0], rows, rates, more_is_better=True, ranges=ranges)
-    panels[0].set_xlabel("images per second at the best batch; bar: the middle 80 % of the rounds")
+    panels[0].set_xlabel("images per second, best batch (more is better →); bar: middle 80 %")
     panels[0].set_ylabel("test accuracy (%); bar: 95 % interval over test images")
     macs = np.array([row.macs for row in rows]) / 1e6
     _draw_panel(panels[1], rows, macs, more_is_better=False)
-    panels[1].set_xlabel("MACs (millions) of one image, mean over the test images")
+    panels[1].set_xlabel("MACs (millions) of an image, mean of the test images (← less is better)")
     panels[0].legend(loc="upper right", fontsize=8, framealpha=0.9)
     explain(figure, explanation)
     figure.draw_without_rendering()  # lays the panels out: names have a size from here on

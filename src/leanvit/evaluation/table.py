@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from leanvit.evaluation.compare import Row, Table, compare
+from leanvit.evaluation.compare import ALWAYS_SHOWN, STAGES, Row, Table, compare
 from leanvit.evaluation.comparison_csv import to_csv
 from leanvit.evaluation.intervals import NO_DIFFERENCE
 from leanvit.evaluation.metrics import SHOTS
@@ -23,12 +23,11 @@ from leanvit.evaluation.runs import read_error
 from leanvit.files import atomic_path
 
 SHOTS_COLUMN = "/".join(SHOTS) + " %"
-# What the terminal table leaves out when it is too wide, in this order (after the settings that
-# are the same in every row). The rest is what the question needs: which, how good, is it real.
-DROPPABLE = (
-    "ECE %", "time", "name", "balanced accuracy %", "params M", "worst class %", SHOTS_COLUMN,
-    "MACs G",
-)  # fmt: skip
+# What the terminal table leaves out when it is too wide, in this order: the settings that are the
+# same in every row, LESS, the options without which rows are still told apart, and MORE. The rest
+# is what the question needs: which, how good, is it real.
+LESS = ("ECE %", "time", "name")
+MORE = ("balanced accuracy %", "params M", "worst class %", SHOTS_COLUMN, "MACs G")
 
 
 def write_comparison(runs: Sequence[Path], failed: Sequence[Path], folder: Path) -> list[Table]:
@@ -105,7 +104,8 @@ def print_table(
         cells = [_terminal_cells(table, row) for row in table.rows]
         same = [name for name in table.settings if len({row[name] for row in cells}) == 1]
         dropped: list[str] = []
-        droppable = [name for name in DROPPABLE if name in cells[0]]
+        order = [*LESS, *_redundant(cells, table.settings), *MORE]
+        droppable = [name for name in order if name in cells[0] and name not in same]
         for name in [*(same if len(cells) > 1 else []), *droppable, None]:
             rich_table = _rich_table(table.data, cells, dropped, tight=name is None)
             width = console.measure(rich_table, options=console.options.update(width=1000)).maximum
@@ -122,6 +122,22 @@ def print_table(
         console.print()
     for path in failed:
         console.print(f"failed: {path}: {read_error(path)}", highlight=False, markup=False)
+
+
+def _redundant(cells: Sequence[Mapping[str, str]], settings: Sequence[str]) -> list[str]:
+    """Options without which rows are told apart as well as with them."""
+    kept, redundant = list(settings), []
+    for name in reversed(settings):
+        rest = [each for each in kept if each != name]
+        is_option = name not in (*ALWAYS_SHOWN, *STAGES)
+        if is_option and _num_told_apart(cells, rest) == _num_told_apart(cells, kept):
+            kept = rest
+            redundant.append(name)
+    return redundant
+
+
+def _num_told_apart(cells: Sequence[Mapping[str, str]], names: Sequence[str]) -> int:
+    return len({tuple(row[name] for name in names) for row in cells})
 
 
 def _cells(table: Table, row: Row) -> dict[str, str]:
