@@ -469,6 +469,22 @@ def test_the_terminal_table_fits_and_keeps_names_whole(tmp_path, width):
     assert "Not shown, for width: ECE %" in text
 
 
+def test_options_that_tell_nothing_apart_go_before_the_macs(tmp_path):
+    write_fake_run(tmp_path / "plain")
+    options = {"method.macs": 0.5, "method.epochs": 3, "method.steps": 2}
+    write_fake_run(tmp_path / "pruned", choices={"method": "prune"}, overrides=options)
+    text = shown(compare([tmp_path / "plain", tmp_path / "pruned"]), 84)
+    head, _, told = text.partition("Not shown, for width:")
+    assert "prune" in head and "MACs" in head
+    assert "method.steps" in told and "MACs" not in told
+
+
+def test_what_lightens_a_single_run_is_a_column(tmp_path):
+    write_fake_run(tmp_path / "run", choices={"lightweight": "tome", "mix": "none"})
+    [table] = compare([tmp_path / "run"])
+    assert table.settings == ["model", "loss", "sampler", "lightweight"]
+
+
 def test_the_terminal_table_has_every_column_where_there_is_room(tmp_path):
     runs = [write_fake_run(tmp_path / loss, loss=loss, model="[64, 64]") for loss in ("a", "b")]
     text = shown(compare(runs), 220)
