@@ -107,19 +107,18 @@ def rows_of(
 
 
 def names_of(runs: Sequence[Path], told: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The model and whatever else differs: ``vit, tome, lightweight.r=8``."""
+    """The model and what else differs: ``vit, tome, lightweight.r=8``; other options than those of
+    the model and the methods only where runs are called the same without them."""
     settings = [settings_of(dict(about)) for about in told]
     keys = dict.fromkeys(key for each in settings for key in sorted(each))
     differing = [key for key in keys if len({each.get(key) for each in settings}) > 1]
-    shown = [key for key in PLAIN if key == "model" or key in differing]
-    rest = [key for key in differing if key not in PLAIN]
-    shown += sorted(rest, key=lambda key: key.split(".")[0] not in PLAIN)  # model.dim goes first
-    names = [
-        ", ".join(
-            each[key] if key in PLAIN else f"{key}={each[key]}" for key in shown if key in each
-        )
-        for each in settings
-    ]
+    plain = [key for key in PLAIN if key == "model" or key in differing]
+    of_these = [key for key in differing if key.split(".")[0] in PLAIN and key not in PLAIN]
+    rest = [key for key in differing if key not in (*PLAIN, *of_these)]
+    for shown in ([*plain, *of_these], [*plain, *of_these, *rest]):
+        names = [", ".join(_settings_in_words(each, shown)) for each in settings]
+        if len(set(names)) == len(names):
+            return names
     for tell in (
         [f"seed={about['seed']}" for about in told],
         [run.name for run in runs],
@@ -133,6 +132,14 @@ def names_of(runs: Sequence[Path], told: Sequence[Mapping[str, Any]]) -> list[st
             for name, more in zip(names, tell, strict=True)
         ]
     return names
+
+
+def _settings_in_words(settings: Mapping[str, str], keys: Sequence[str]) -> list[str]:
+    return [
+        settings[key] if key in PLAIN else f"{key}={settings[key]}"
+        for key in keys
+        if key in settings
+    ]
 
 
 def _spread(values: Float64[ndarray, "*measured"]) -> Spread:
