@@ -119,5 +119,7 @@ class Classifier(Trainable):
         self.confusion.reset()
         images = counts.sum(1)
         recall = counts.diag()[images > 0] / images[images > 0]  # a class without images has none
-        self.log("val/accuracy", (counts.trace() / counts.sum()).float(), prog_bar=True)
-        self.log("val/balanced_accuracy", recall.mean().float(), prog_bar=True)
+        # equal in all processes, as the counts are; synced because Lightning warns otherwise
+        accuracy = (counts.trace() / counts.sum()).float()
+        self.log("val/accuracy", accuracy, prog_bar=True, sync_dist=True)
+        self.log("val/balanced_accuracy", recall.mean().float(), prog_bar=True, sync_dist=True)
