@@ -169,10 +169,12 @@ def serve_target(
     Raises:
         LeanvitError: the target is out of reach.
     """
+    method = assemble.load_config(run_dir).get("lightweight")
+    if not method or method.get("target") is None:
+        return
     trained = assemble.load_run(run_dir, precision)
     net, path = trained.net, run_dir / "checkpoints" / "best.ckpt"
-    if not isinstance(net, EarlyExit) or net.target is None:
-        return
+    assert isinstance(net, EarlyExit) and net.target is not None  # no other method has one
     probabilities = predict_exits(trained, val, device, memory_gib=memory_gib)
     macs = net.exit_macs(trained.image_size)
     threshold = pick_threshold(probabilities, val.labels, macs, net.target, net.criterion)
