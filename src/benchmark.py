@@ -83,11 +83,8 @@ def check_values(config: DictConfig) -> None:
     if str(config.precision) not in PRECISIONS:
         raise LeanvitError(f"precision={config.precision}: choose from {', '.join(PRECISIONS)}")
     for key, least in (("rounds", LEAST_ROUNDS), ("seed", 0), ("threads", 1)):
-        value = config[key]
-        if key == "threads" and value is None:
-            continue
-        if type(value) is not int or value < least:
-            raise LeanvitError(f"{key}={value} must be a whole number, at least {least}")
+        if key != "threads" or config[key] is not None:
+            command_line.check_whole(key, config[key], least)
 
 
 def about(run_dir: Path) -> dict[str, Any]:

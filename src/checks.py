@@ -66,12 +66,11 @@ def check_values(config: DictConfig) -> None:
         ("seed", 0),
         ("num_workers", 0),
     ):
-        if type(config[key]) is not int or config[key] < least:
-            raise LeanvitError(f"{key}={config[key]} must be a whole number, at least {least}")
+        command_line.check_whole(key, config[key], least)
     for key in ("split_seed", "data.imbalance_seed"):  # absent in some configs
         value = OmegaConf.select(config, key)
-        if value is not None and (type(value) is not int or value < 0):
-            raise LeanvitError(f"{key}={value} must be a whole number, at least 0")
+        if value is not None:
+            command_line.check_whole(key, value, 0)
     if config.data.get("imbalance") is not None:
         parse_imbalance(str(config.data.imbalance))
     device = find_device(config.trainer.accelerator)

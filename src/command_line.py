@@ -96,6 +96,12 @@ def run(main: Callable[[], Any]) -> None:
         sys.exit(2 if isinstance(error, HydraException | OmegaConfBaseException) else 1)
 
 
+def check_whole(key: str, value: object, least: int) -> None:
+    """Refuse what is no whole number, or less than ``least``."""
+    if type(value) is not int or value < least:
+        raise LeanvitError(f"{key}={value} must be a whole number, at least {least}")
+
+
 def explain(error: BaseException) -> str:
     """One line for a person: what, where, how to mend it."""
     cause = error

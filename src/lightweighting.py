@@ -17,7 +17,7 @@ from leanvit.data.images import ImageSet
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.predict import predict_exits
 from leanvit.lightweight.early_exit import EarlyExit
-from leanvit.lightweight.exit_threshold import pick_threshold, trade_offs
+from leanvit.lightweight.exit_threshold import pick_threshold
 from leanvit.seeds import derive_seed
 from leanvit.training.callbacks import AtomicCheckpoints
 from leanvit.training.fit import read_checkpoint
@@ -177,14 +177,12 @@ def serve_target(
     assert isinstance(net, EarlyExit) and net.target is not None  # no other method has one
     probabilities = predict_exits(trained, val, device, memory_gib=memory_gib)
     macs = net.exit_macs(trained.image_size)
-    threshold = pick_threshold(probabilities, val.labels, macs, net.target, net.criterion)
+    picked = pick_threshold(probabilities, val.labels, macs, net.target, net.criterion)
     contents = read_checkpoint(path)
-    thresholds, accuracy, used = trade_offs(probabilities, val.labels, macs, net.criterion)
-    here = int((thresholds >= threshold).sum()) - 1
     print(
-        f"an image leaves from a confidence of {threshold:.4f} on: {used[here] / used[0]:.3f} of "
-        f"the MACs, {100 * (accuracy[here] - accuracy[0]):+.2f} points on validation images",
+        f"an image leaves from a confidence of {picked.threshold:.4f} on: {picked.macs_left:.3f} "
+        f"of the MACs, {100 * picked.accuracy_gained:+.2f} points on validation images",
         file=sys.stderr,
     )
-    contents["state_dict"]["net.threshold"].fill_(threshold)
+    contents["state_dict"]["net.threshold"].fill_(picked.threshold)
     AtomicCheckpoints().save_checkpoint(contents, path)

@@ -73,11 +73,8 @@ def check_numbers(config: DictConfig) -> None:
         LeanvitError: and which it is.
     """
     for key, least in (("num_images", 1), ("seed", 0), ("block", 0)):
-        value = config[key]
-        if key == "block" and value is None:
-            continue
-        if type(value) is not int or value < least:
-            raise LeanvitError(f"{key}={value} must be a whole number, at least {least}")
+        if key != "block" or config[key] is not None:
+            command_line.check_whole(key, config[key], least)
 
 
 def net_and_images(config: DictConfig, run_dir: Path) -> tuple[Trained, ImageSet]:

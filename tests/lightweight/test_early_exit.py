@@ -305,7 +305,9 @@ def test_the_picked_threshold_serves_its_target_best(criterion: str, target: str
 
     all_served = [served(t) for t in [9.0, *every.flatten().tolist()]]
     full = served(9.0)[0]
-    accuracy, used = served(picked)
+    accuracy, used = served(picked.threshold)
+    assert picked.accuracy_gained == pytest.approx(accuracy - full)
+    assert picked.macs_left == pytest.approx(used / 4.0)
     kind, _, value = target.partition(":")
     if kind == "accuracy_drop":
         allowed = [m for a, m in all_served if full - a <= float(value) / 100 + 1e-9]

@@ -35,7 +35,8 @@ from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
 from leanvit.lightweight.alive_tokens import attend_to_alive, macs_of_vit, repack, streamed_block
-from leanvit.models.vit import Attention, Block, ViT
+from leanvit.models.fits import check_fits
+from leanvit.models.vit import Block, ViT
 
 EPS = 0.01  # scores that sum to 1 less this halt a token; the paper's
 
@@ -226,16 +227,8 @@ def masking_block(
 
 
 def _check_net(net: nn.Module) -> ViT:
-    name = type(net).__name__
-    fits = "it fits model=vit and vit_b_16"
-    if not isinstance(net, ViT):
-        raise LeanvitError(
-            f"lightweight=a_vit does not fit {name}, whose tokens cannot halt one by one: {fits}"
-        )
-    if not all(isinstance(block.attention, Attention) for block in net.blocks):
-        raise LeanvitError(
-            f"lightweight=a_vit does not fit {name}, whose attention wants all tokens: {fits}"
-        )
+    reason = "whose tokens cannot halt one by one"
+    net = check_fits(net, (ViT,), "lightweight=a_vit", reason, "model=vit and vit_b_16")
     if not (net.readout.reads_one_token and net.readout.place == 0):
         raise LeanvitError(
             f"lightweight=a_vit does not fit model.readout={net.readout.kind}: the head reads the "

@@ -44,7 +44,8 @@ from leanvit.lightweight.alive_tokens import (
 )
 from leanvit.lightweight.distill import soft_distillation
 from leanvit.lightweight.unpruned_teacher import UnprunedTeacher, token_distillation
-from leanvit.models.vit import Attention, Block, ViT
+from leanvit.models.fits import check_fits
+from leanvit.models.vit import Block, ViT
 
 
 class Predictor(nn.Module):
@@ -300,17 +301,8 @@ def ratio_loss(
 
 
 def _check_net(net: nn.Module) -> ViT:
-    name = type(net).__name__
-    fits = "it fits model=vit and model=vit_b_16"
-    if not isinstance(net, ViT):
-        raise LeanvitError(
-            f"lightweight=dynamic_vit does not fit {name}, whose tokens cannot be taken out one by "
-            f"one: {fits}"
-        )
-    if not all(isinstance(block.attention, Attention) for block in net.blocks):
-        raise LeanvitError(
-            f"lightweight=dynamic_vit does not fit {name}, whose attention wants all tokens: {fits}"
-        )
+    reason = "whose tokens cannot be taken out one by one"
+    net = check_fits(net, (ViT,), "lightweight=dynamic_vit", reason, "model=vit and vit_b_16")
     if net.readout.kind not in ("cls", "mean"):
         raise LeanvitError(
             f"lightweight=dynamic_vit does not fit model.readout={net.readout.kind}, which reads "

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from leanvit.errors import LeanvitError
 from leanvit.models import vit
 from leanvit.models.attention import attend
+from leanvit.models.fits import check_fits
 
 
 def cls_attention(
@@ -145,17 +146,8 @@ def reorganising_block(
 
 
 def _check_net(net: nn.Module) -> vit.ViT:
-    name = type(net).__name__
-    fits = "it fits model=vit and vit_b_16"
-    if not isinstance(net, vit.ViT):
-        raise LeanvitError(
-            f"lightweight=evit does not fit {name}, which has no [CLS] that attends to all tokens: "
-            f"{fits}"
-        )
-    if not all(isinstance(block.attention, vit.Attention) for block in net.blocks):
-        raise LeanvitError(
-            f"lightweight=evit does not fit {name}, whose attention wants all tokens: {fits}"
-        )
+    reason = "which has no [CLS] that attends to all tokens"
+    net = check_fits(net, (vit.ViT,), "lightweight=evit", reason, "model=vit and vit_b_16")
     if not (net.readout.reads_one_token and net.readout.place == 0):
         raise LeanvitError(
             f"lightweight=evit does not fit model.readout={net.readout.kind}, which reads other "

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from leanvit.errors import LeanvitError
 from leanvit.models import cct, vit
 from leanvit.models.attention import attend
+from leanvit.models.fits import check_fits
 from leanvit.models.readout import Readout
 
 
@@ -233,17 +234,10 @@ class ToMe(nn.Module):
 
 
 def _check_net(net: nn.Module) -> vit.ViT | cct.CCT:
-    name = type(net).__name__
-    fits = "it fits model=vit, vit_b_16 and cct"
-    if not isinstance(net, vit.ViT | cct.CCT):
-        raise LeanvitError(
-            f"lightweight=tome does not fit {name}, whose tokens cannot be merged: {fits}"
-        )
-    if not all(isinstance(block.attention, vit.Attention) for block in net.blocks):
-        raise LeanvitError(
-            f"lightweight=tome does not fit {name}, whose attention wants all tokens: {fits}"
-        )
-    readout, has_cls = net.readout, isinstance(net, vit.ViT)
+    fits, reason = "model=vit, vit_b_16 and cct", "whose tokens cannot be merged"
+    kinds: tuple[type[vit.ViT | cct.CCT], ...] = (vit.ViT, cct.CCT)
+    fitting = check_fits(net, kinds, "lightweight=tome", reason, fits)
+    readout, has_cls = fitting.readout, isinstance(fitting, vit.ViT)
     if isinstance(readout, Readout):
         reads_cls = has_cls and readout.reads_one_token and readout.place == 0
         if not reads_cls and readout.kind not in ("mean", "sum"):
@@ -251,4 +245,4 @@ def _check_net(net: nn.Module) -> vit.ViT | cct.CCT:
                 f"lightweight=tome does not fit model.readout={readout.kind}, which reads patches "
                 f"that may be merged: take {'cls' if has_cls else 'sequence_pool'}, mean or sum"
             )
-    return net
+    return fitting

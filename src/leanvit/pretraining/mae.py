@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
 from leanvit.models.cct import sinusoidal_positions
-from leanvit.models.vit import Attention, Block, ViT
+from leanvit.models.fits import check_fits
+from leanvit.models.vit import Block, ViT
 from leanvit.pretraining.encoder import freeze_unused, patch_grid
 
 
@@ -230,21 +231,15 @@ def grid_positions(grid: int, dim: int) -> Float[Tensor, "patches dim"]:
 
 def _check_encoder(encoder: nn.Module, image_size: int) -> ViT:
     name = type(encoder).__name__
-    fits = "it fits vit, and vit_b_16 on images of its input_size; or choose pretrain=autoencoder"
+    fits = "vit, and vit_b_16 on images of its input_size; or choose pretrain=autoencoder"
     grid, patch_size = patch_grid(encoder, image_size, "mae")
-    if not isinstance(encoder, ViT):
-        raise LeanvitError(
-            f"pretrain=mae does not fit {name}, whose tokens see more than one patch each: {fits}"
-        )
-    if not all(isinstance(block.attention, Attention) for block in encoder.blocks):
-        raise LeanvitError(
-            f"pretrain=mae does not fit {name}, whose attention wants all tokens: {fits}"
-        )
+    reason = "whose tokens see more than one patch each"
+    encoder = check_fits(encoder, (ViT,), "pretrain=mae", reason, fits)
     kernel_size = encoder.patch_embedding.kernel_size[0]
     if kernel_size != patch_size:
         raise LeanvitError(
             f"pretrain=mae: {name} enlarges images of {image_size} pixels to "
-            f"{grid * kernel_size}, where patches share what they show: {fits}"
+            f"{grid * kernel_size}, where patches share what they show: it fits {fits}"
         )
     return encoder
 
