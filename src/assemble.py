@@ -25,7 +25,7 @@ from leanvit.pretraining.encoder import encoder_weights
 from leanvit.seeds import derive_seed
 from leanvit.training.classifier import Classifier
 from leanvit.training.data_module import ImageDataModule
-from leanvit.training.fit import check_match, find_device, read_checkpoint
+from leanvit.training.fit import Training, check_match, find_device, read_checkpoint
 from naming import ROOT, full_path
 
 
@@ -224,6 +224,19 @@ def git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
+
+
+def about_training(training: Training, monitor: str) -> dict[str, Any]:
+    """What metrics.json tells of how a net was trained."""
+    return {
+        "seconds": training.seconds,
+        "images_per_second": training.images_per_second,
+        "epochs": len(training.history),
+        "best_epoch": training.best_epoch,
+        "device": device_name(training.device),
+        "precision": training.precision,
+        "monitor": monitor,
+    }
 
 
 def device_name(device: torch.device) -> str:

@@ -10,6 +10,7 @@ The same command goes on where a killed one stopped, and skips what is finished.
 import copy
 import hashlib
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,8 @@ NUM_IMAGES = 512  # that int8 ranges are taken from, and that an export is compa
 
 def method_hash(config: DictConfig, run: str = "") -> str:
     """Eight characters of what decides what becomes of a run."""
-    chosen = {key: config[key] for key in ("method", "lr_scale", "teach")}
-    values: Any = OmegaConf.to_container(OmegaConf.create(chosen), resolve=True)
-    text = json.dumps({**values, "run": run}, sort_keys=True)
+    values = OmegaConf.to_container(config.method, resolve=True)
+    text = json.dumps({"method": values, "run": run}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -91,7 +91,7 @@ def prune(config: DictConfig, method: Any, source: Source, run_dir: Path) -> Non
     def fine_tune(_: nn.Module, num_epochs: int) -> None:
         folder = run_dir / "steps" / str(len(trainings) + 1)
         print(f"step {len(trainings) + 1}: {num_epochs} epochs", file=sys.stderr)
-        trainings.append(fine_tuned(config, source, net, num_epochs, folder))
+        trainings.append(fine_tuned(method, source, net, num_epochs, folder))
         net.to(source.device)
 
     method(plain_net(net), source.trained.image_size, source.losses, fine_tune)
@@ -102,6 +102,8 @@ def prune(config: DictConfig, method: Any, source: Source, run_dir: Path) -> Non
     place = source.device, config.memory_gib
     lightweighting.serve_target(run_dir, precision, source.data.val, *place)
     finish(config, source, run_dir, trainings)
+    for checkpoints in run_dir.glob("steps/*/checkpoints"):  # a killed run goes on from them
+        shutil.rmtree(checkpoints)
 
 
 def quantize(config: DictConfig, method: Any, source: Source, run_dir: Path) -> None:
@@ -157,9 +159,12 @@ def finish(
 ) -> None:
     """Evaluate what became of the run, and tell of it as a training does."""
     told, data, settings = source.told, source.data, HydraConfig.get()
-    precision = trainings[-1].precision if trainings else told["training"]["precision"]
-    seconds = sum(training.seconds for training in trainings)
-    images = sum(training.images_per_second * training.seconds for training in trainings)
+    training = Training(
+        history=[row for each in trainings for row in each.history],
+        best_epoch=trainings[-1].best_epoch if trainings else 0,
+        device=source.device,
+        precision=trainings[-1].precision if trainings else told["training"]["precision"],
+    )
     methods = [told["choices"].get("method"), settings.runtime.choices["method"]]
     overrides = command_line.value_overrides(
         naming.own_overrides(settings.overrides.task), settings.runtime.choices
@@ -167,7 +172,7 @@ def finish(
     overrides.pop("run")
     evaluate(
         run_dir,
-        assemble.load_run(run_dir, precision),
+        assemble.load_run(run_dir, training.precision),
         {"val": data.val, "test": data.test},
         train_counts=data.train.class_counts.tolist(),
         source=source.splits.source,
@@ -183,15 +188,7 @@ def finish(
             "versions": assemble.versions(),
             "git_commit": assemble.git_commit(),
             "compressed": {"run": str(source.run_dir), "accuracy": told["test"]["accuracy"]},
-            "training": {
-                "seconds": seconds,
-                "images_per_second": images / seconds if seconds else 0.0,
-                "epochs": sum(len(training.history) for training in trainings),
-                "best_epoch": trainings[-1].best_epoch if trainings else 0,
-                "device": assemble.device_name(source.device),
-                "precision": precision,
-                "monitor": source.config.monitor,
-            },
+            "training": assemble.about_training(training, source.config.monitor),
         },
     )
 

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 import assemble
 import naming
 from leanvit.augment.normalise import normalise
+from leanvit.compression.prune import Prune
 from leanvit.data.images import ImageSet
 from leanvit.data.loader import make_loader
 from leanvit.errors import LeanvitError
+from leanvit.evaluation.panels import evenly
 from leanvit.evaluation.runs import read_run
 from leanvit.lightweight.distill import Distill, Teacher
 from leanvit.lightweight.dynamic_vit import DynamicViT
@@ -43,9 +45,8 @@ class Source:
         self.device = find_device(config.trainer.accelerator)
 
     def images(self, data: ImageSet, num_images: int) -> Tensor:
-        """Some images, evenly from all of ``data``, normalised."""
-        step = max(1, len(data) // num_images)
-        images = torch.stack([data.images[i] for i in range(0, len(data), step)])
+        """So many images, evenly from all of ``data``, normalised."""
+        images = torch.stack([data.images[i] for i in evenly(len(data), num_images)])
         return normalise(images, self.trained.mean, self.trained.std)
 
     def losses(self, net: nn.Module) -> Iterator[Tensor]:
@@ -60,14 +61,14 @@ class Source:
 
 
 def fine_tuned(
-    config: DictConfig, source: Source, net: nn.Module, num_epochs: int, folder: Path
+    method: Prune, source: Source, net: nn.Module, num_epochs: int, folder: Path
 ) -> Training:
     """Train ``net`` in place as the run's last epochs were, at a lower rate; its best is kept."""
     chosen = source.config.copy()
-    chosen.max_epochs, chosen.optimizer.lr = num_epochs, config.lr_scale * chosen.optimizer.lr
+    chosen.max_epochs, chosen.optimizer.lr = num_epochs, method.lr_scale * chosen.optimizer.lr
     chosen.late.start = 0.0
     data = assemble.build_data(chosen, source.splits)
-    taught = with_teacher(net.requires_grad_(True), source.trained.net, config.teach)
+    taught = with_teacher(net.requires_grad_(True), source.trained.net, method.teach)
     trained = replace(source.trained, net=taught)
     classifier = assemble.build_classifier(chosen, data, trained)
     training = fit(

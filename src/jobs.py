@@ -40,7 +40,7 @@ def start(work: Work, config: DictConfig, script: str, finished: str) -> Job:
     if processes.is_rank():
         return Job(run_dir, run_job(work, config, run_dir))
     if (run_dir / finished).exists():
-        print(f"{run_dir} is finished: delete it to train again", file=sys.stderr)
+        print(f"{run_dir} is finished: delete it to make it again", file=sys.stderr)
         return Job(run_dir, None)
     print(run_dir, file=sys.stderr, flush=True)
     if config.trainer.strategy.startswith("ddp"):

@@ -16,6 +16,7 @@ import stages
 from leanvit.data.images import ImageSet
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.predict import predict_exits
+from leanvit.lightweight.distill import Renormalised
 from leanvit.lightweight.early_exit import EarlyExit
 from leanvit.lightweight.exit_threshold import pick_threshold
 from leanvit.seeds import derive_seed
@@ -45,8 +46,14 @@ def check_numbers(method: DictConfig) -> None:
     """See that a method's numbers are numbers; one alone, where several can be, becomes a list.
 
     Raises:
-        LeanvitError: a word, or a fraction where whole numbers are wanted.
+        LeanvitError: a word, or a fraction where whole numbers are wanted; a run as the teacher of
+            a net that teaches itself.
     """
+    if isinstance(method.get("teacher"), str) and naming.module_name(method) != "distill":
+        raise LeanvitError(
+            f"lightweight.teacher={method.teacher}: give true or false; the net itself teaches, as "
+            "it is before anything is dropped (lightweight=distill learns from another run)"
+        )
     for key, kinds in {
         "after": int,
         "blocks": int,
@@ -138,22 +145,6 @@ def load_teacher(
             f"{len(classes)} of {config.data.image_size} ({', '.join(classes)})"
         )
     return Renormalised(teacher.net, mean, std, teacher.mean, teacher.std)
-
-
-class Renormalised(nn.Module):
-    """A net for images that were normalised with another mean and deviation than its own."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, net: nn.Module, mean: Tensor, std: Tensor, own: Tensor, own_std: Tensor):
-        super().__init__()
-        self.net = net
-        self.register_buffer("scale", (std / own_std)[:, None, None])
-        self.register_buffer("shift", ((mean - own) / own_std)[:, None, None])
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net(images * self.scale + self.shift)
 
 
 def serve_target(

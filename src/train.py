@@ -78,15 +78,7 @@ def train(config: DictConfig, run_dir: Path) -> None:
         memory_gib=config.memory_gib,
         about={
             **about(config, run_dir),
-            "training": {
-                "seconds": training.seconds,
-                "images_per_second": training.images_per_second,
-                "epochs": len(training.history),
-                "best_epoch": best_epoch,
-                "device": assemble.device_name(training.device),
-                "precision": training.precision,
-                "monitor": config.monitor,
-            },
+            "training": assemble.about_training(training, config.monitor),
         },
     )
 

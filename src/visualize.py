@@ -2,6 +2,7 @@
 
     python src/visualize.py run=outputs/...
     python src/visualize.py run=outputs/... what=attention,rollout block=3
+    python src/visualize.py run=outputs/... what=dynamic
 
 Figures go to ``figures/inside/`` in the run directory, and those of what a lightweighting method
 did to ``figures/dynamic/``.
@@ -21,7 +22,7 @@ from leanvit.data.images import ImageSet
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.dynamic_figures import draw_dynamic
 from leanvit.evaluation.figures import save_figure
-from leanvit.evaluation.inside_figures import check_names, draw
+from leanvit.evaluation.inside_figures import DYNAMIC, check_names, draw
 from leanvit.evaluation.look import look_at
 from leanvit.evaluation.predict import Trained
 from leanvit.evaluation.runs import read_predictions, read_run
@@ -42,27 +43,52 @@ def main(config: DictConfig) -> None:
 
 
 def visualize(config: DictConfig, run_dir: Path, names: list[str]) -> Iterator[Path]:
-    """The figures of one run, as they are written; of a net that drops tokens or leaves early also
-    those of what it dropped and where images left, in ``figures/dynamic/``."""
+    """The figures of one run, as they are written; without names all that fit the net.
+
+    Raises:
+        LeanvitError: a figure does not fit the net.
+    """
     told, device = read_run(run_dir), find_device(config.device)
-    title = f"{run_dir.name}, test images, {told['source']}"
+    title, counts = f"{run_dir.name}, test images, {told['source']}", told["train_counts"]
     trained, test = net_and_images(config, run_dir)
-    # first: looking inside takes the net that is wrapped out of it
-    counts, folder = told["train_counts"], run_dir / "figures" / "dynamic"
-    yield from draw_dynamic(trained, test, counts, folder, title, device, seed=config.seed)
-    method = trained.net.__class__.__name__ if plain_net(trained.net) is not trained.net else ""
+    if not names or DYNAMIC in names:
+        folder, chosen = run_dir / "figures" / "dynamic", (config.num_images, config.seed)
+        files = draw_dynamic(trained, test, counts, folder, title, device, *chosen)
+        if names and not files:
+            raise LeanvitError(
+                f"what={DYNAMIC}: {type(trained.net).__name__} does the same to all tokens and "
+                "images"
+            )
+        yield from files
+    if names != [DYNAMIC]:
+        inside = [name for name in names if name != DYNAMIC]
+        yield from look_inside(config, run_dir, trained, test, title, inside)
+
+
+def look_inside(
+    config: DictConfig,
+    run_dir: Path,
+    trained: Trained,
+    test: ImageSet,
+    title: str,
+    names: list[str],
+) -> Iterator[Path]:
+    """The figures of attention, patches and so on; of the net alone that a method stands around."""
+    net = plain_net(trained.net)
+    if net is not trained.net:
+        title = f"{title}; the net without its {type(trained.net).__name__}"
     look = look_at(
-        replace(trained, net=plain_net(trained.net)),
+        replace(trained, net=net),
         test,
         read_predictions(run_dir),
-        device,
+        find_device(config.device),
         config.num_images,
         config.seed,
         config.block,
     )
     for name, figure in draw(look, names).items():
         path = run_dir / "figures" / "inside" / f"{name}.png"
-        save_figure(figure, path, f"{title}; the net without its {method}" if method else title)
+        save_figure(figure, path, title)
         yield path
 
 

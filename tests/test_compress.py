@@ -32,6 +32,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(done.stdout.splitlines()[-1])
 
 
+def assert_says_the_same_again(run_dir: Path) -> None:
+    config = assemble.load_config(run_dir)
+    data = assemble.build_data(config, assemble.load_splits(config))
+    found = predict(assemble.load_run(run_dir, "32-true"), data.test, torch.device("cpu")).numpy()
+    with np.load(run_dir / "predictions.npz") as saved:
+        np.testing.assert_allclose(found, saved["test_probabilities"], atol=1e-5)
+
+
 def test_pruning_goes_on_after_a_kill_and_leaves_a_run(base: Path, tmp_path: Path) -> None:
     command = [f"run={base}", "method=prune", "method.macs=0.7", "method.steps=2", "trainer=cpu"]
     command += ["method.epochs=2", "method.multiple=4", f"outputs={base.parents[1]}"]
@@ -49,12 +57,8 @@ def test_pruning_goes_on_after_a_kill_and_leaves_a_run(base: Path, tmp_path: Pat
     assert 0.5 < told["cost"]["macs"] / before["cost"]["macs"] <= 0.7
     assert told["cost"]["weight_bytes"] < before["cost"]["weight_bytes"]
     assert told["training"]["epochs"] == 2
-    again = assemble.load_run(run_dir, "32-true")
-    config = assemble.load_config(run_dir)
-    data = assemble.build_data(config, assemble.load_splits(config))
-    with np.load(run_dir / "predictions.npz") as saved:
-        found = predict(again, data.test, torch.device("cpu")).numpy()
-        np.testing.assert_allclose(found, saved["test_probabilities"], atol=1e-5)
+    assert_says_the_same_again(run_dir)
+    assert list(run_dir.glob("steps/*/history.csv")) and not list(run_dir.glob("steps/*/*/*.ckpt"))
 
     finer = [f"pretrained={run_dir}", "lightweight=distill", f"lightweight.teacher={base}"]
     finer += ["max_epochs=1", "trainer=cpu", f"outputs={base.parents[1]}"]
@@ -95,12 +99,7 @@ def test_int8_and_onnx_come_from_a_finished_run(base: Path) -> None:
     told, before = (json.loads((each / "metrics.json").read_text()) for each in (run_dir, base))
     assert told["cost"]["macs"] == before["cost"]["macs"]
     assert told["cost"]["weight_bytes"] == (run_dir / "int8.onnx").stat().st_size
-    again = assemble.load_run(run_dir, "32-true")
-    config = assemble.load_config(run_dir)
-    data = assemble.build_data(config, assemble.load_splits(config))
-    with np.load(run_dir / "predictions.npz") as saved:
-        found = predict(again, data.test, torch.device("cpu")).numpy()
-        np.testing.assert_allclose(found, saved["test_probabilities"], atol=1e-6)
+    assert_says_the_same_again(run_dir)
     agreement = json.loads((base / "export" / "agreement.json").read_text())
     assert agreement["float32"]["max_difference"] < 1e-3
     given = {"run": str(run_dir), "trainer": {"accelerator": "cpu"}, "checkpoint": "best"}

@@ -45,6 +45,28 @@ def test_what_does_not_fit_is_one_line_that_names_what_does(finished: Path) -> N
         list(visualize.visualize(config, finished, ["tokens", "patches"]))
     assert f"nothing to show there, choose from {', '.join(FITTING)}" in str(error.value)
     assert "\n" not in str(error.value)
+    with pytest.raises(LeanvitError, match="what=dynamic: CoAtNet does the same to all tokens"):
+        list(visualize.visualize(config, finished, ["dynamic"]))
+
+
+def test_figures_are_drawn_where_they_are_wanted(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, asked = OmegaConf.load(ROOT / "conf" / "visualize.yaml"), []
+    config.num_images = 2
+
+    def draw_dynamic(*given: object) -> list[Path]:
+        asked.append(given[-2:])
+        return [Path("kept.png")]
+
+    monkeypatch.setattr(visualize, "draw_dynamic", draw_dynamic)
+    for names, drawn in (
+        (["dynamic"], ["kept"]),
+        (["filters"], ["filters"]),
+        (["filters", "dynamic"], ["kept", "filters"]),
+    ):
+        assert [path.stem for path in visualize.visualize(config, finished, names)] == drawn
+    assert asked == [(2, 0)] * 2
 
 
 @pytest.mark.parametrize(

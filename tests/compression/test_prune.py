@@ -340,6 +340,7 @@ def test_the_config_gives_the_defaults_of_the_class() -> None:
         ({"macs": 1.5}, "method.macs=1.5: give the share"),
         ({"steps": 0}, "method.steps=0: give 1 or more"),
         ({"epochs": -1}, "method.epochs=-1: give 0 or more"),
+        ({"lr_scale": 0}, "method.lr_scale=0: give a factor above 0"),
         ({"batches": 0}, "method.batches=0: give 1 or more"),
         ({"multiple": 0}, "method.multiple=0: give 1 or more"),
         ({"importance": "hessian"}, "method.importance=hessian: choose from taylor, magnitude"),

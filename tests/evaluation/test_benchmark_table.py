@@ -68,16 +68,6 @@ def test_rows_are_compared_with_the_first(benchmark: Benchmark) -> None:
     )
 
 
-@pytest.mark.parametrize("where", ["size_bytes", "cost"])
-def test_a_size_that_the_run_tells_goes_before_that_of_the_weights(
-    tmp_path: Path, where: str
-) -> None:
-    run = write_fake_run(tmp_path / "a")
-    told = read_run(run)
-    (told if where == "size_bytes" else told["cost"])["size_bytes"] = 123
-    assert rows_of([run], [told], [times(1e-3, 10)], ["float32"])[0].size == 123
-
-
 @pytest.mark.parametrize(
     ("changes", "names"),
     [

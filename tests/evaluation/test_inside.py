@@ -245,7 +245,7 @@ def test_attention_names_its_block_and_heads():
 def test_what_does_not_fit_names_what_does():
     with pytest.raises(LeanvitError, match="what=attentoin: choose from all, attention, rollout"):
         check_names(["rollout", "attentoin"])
-    assert check_names(["all"]) == [] and check_names(["rollout"]) == ["rollout"]
+    assert check_names(["all"]) == [] and check_names(["dynamic"]) == ["dynamic"]
     with pytest.raises(
         LeanvitError, match=r"what=rollout: Enlarged has .* patches, features, filters$"
     ):

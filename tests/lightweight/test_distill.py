@@ -104,4 +104,4 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
     assert "temperature=0" in refused(Distill, vit(), temperature=0)
     assert "it fits model=vit and vit_b_16" in refused(Distill, vit("mean"), kind="token")
     method = Distill(vit())
-    assert "trains with a teacher" in refused(method.loss_terms, images(), LABELS, nn.Identity())
+    assert "wants a teacher" in refused(method.loss_terms, images(), LABELS, nn.Identity())

@@ -86,7 +86,7 @@ def export(
             raise LeanvitError(
                 f"method=export: a logit of {type(net).__name__} in ONNX is "
                 f"{found['float32']['max_difference']:.2g} off, more than {TOLERANCE:g}: use the "
-                "run without exporting it, and tell of it"
+                "run without exporting it, and report it"
             )
     with atomic_path(paths["int8"]) as part:
         quantize_onnx(model, "static", calibration, part)

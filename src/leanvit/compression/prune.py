@@ -55,6 +55,8 @@ class Prune:
         steps: how often pruning and fine-tuning take turns; the share falls by the same factor in
             each.
         epochs: of fine-tuning, in all steps together.
+        lr_scale: fine-tuning begins at this share of the learning rate that the net was trained at.
+        teach: the net as it was before teaches the pruned one in fine-tuning.
         importance: ``taylor``, or ``magnitude``: the squared norm of the weights that read a unit,
             over that layer's mean. It needs no images and does not know the loss.
         batches: training batches that the Taylor importance is averaged over, in each step.
@@ -67,6 +69,8 @@ class Prune:
     macs: float = 0.5
     steps: int = 3
     epochs: int = 30
+    lr_scale: float = 0.3
+    teach: bool = True
     importance: str = "taylor"
     batches: int = 32
     multiple: int = 8
@@ -76,6 +80,10 @@ class Prune:
             raise LeanvitError(
                 f"method.macs={self.macs}: give the share of the MACs that is left, above 0 and "
                 "below 1"
+            )
+        if not self.lr_scale > 0:
+            raise LeanvitError(
+                f"method.lr_scale={self.lr_scale}: give a factor above 0, such as 0.3"
             )
         _check_importance(self.importance)
         for name, least in {"steps": 1, "epochs": 0, "batches": 1, "multiple": 1}.items():

@@ -89,7 +89,7 @@ class Quantize:
             LeanvitError: see :func:`leanvit.compression.trace.copy_of`; no images to calibrate by.
         """
         if self.mode == "static" and len(calibration) == 0:
-            raise LeanvitError("method.mode=static wants images to calibrate by, and there is none")
+            raise LeanvitError("method.mode=static takes ranges from images, and there is none")
         if self.backend == "onnxruntime":
             model = to_onnx(net, image_size)
             with atomic_path(

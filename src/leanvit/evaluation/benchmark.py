@@ -95,7 +95,7 @@ def rows_of(
                 difference=None if is_first else paired_difference(answers[index], answers[0]),
                 balanced_accuracy=about["test"]["balanced_accuracy"],
                 macs=cost.get("macs_used", cost["macs"]),
-                size=about.get("size_bytes") or cost.get("size_bytes") or cost["weight_bytes"],
+                size=cost["weight_bytes"],
                 latency=_spread(own.single),
                 batch_size=own.batch_size,
                 images_per_second=_spread(own.rates),

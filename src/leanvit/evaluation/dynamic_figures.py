@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 from numpy import ndarray
 
-from leanvit.augment.normalise import normalise
 from leanvit.data.images import ImageSet
 from leanvit.evaluation.class_costs import cost_by_class, exits_by_class, rank_correlation
 from leanvit.evaluation.figures import save_figure
-from leanvit.evaluation.look import Look
+from leanvit.evaluation.look import Look, look_at_these
 from leanvit.evaluation.panels import evenly
 from leanvit.evaluation.predict import Trained, predict
 from leanvit.evaluation.speed import as_in_prediction
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 class Observed(NamedTuple):
     """What a net did with each image; None where it does not tell."""
 
-    probabilities: Float[ndarray, "n classes"]
     exits: Int64[ndarray, " n"] | None
     macs: Float64[ndarray, " n"] | None
     tokens: Float64[ndarray, " n"] | None  # patches kept, mean over the stages
@@ -45,9 +43,8 @@ def draw_dynamic(
     folder: Path,
     title: str,
     device: torch.device,
-    num_images: int = 10,
+    num_images: int,
     seed: int = 0,
-    memory_gib: float | None = None,
 ) -> list[Path]:
     """Draw all that fits a net, from what it does with test images.
 
@@ -59,7 +56,6 @@ def draw_dynamic(
         title: e.g. the name of the run and its data source.
         num_images: at most, in the pictures.
         seed: another one chooses other images.
-        memory_gib: see :func:`leanvit.data.loader.make_loader`.
 
     Returns:
         the files that were written.
@@ -67,9 +63,8 @@ def draw_dynamic(
     net, classes = trained.net, trained.classes
     if not any(hasattr(net, name) for name in ("kept", "groups", "exits", "macs_used")):
         return []
-    seen = observe(trained, data, device, memory_gib)
-    look = look_at_some(trained, data, seen.probabilities, device, num_images, seed)
-    labels = data.labels.numpy()
+    seen, labels = observe(trained, data, device), data.labels.numpy()
+    look = look_at_these(trained, data, one_of_each(labels, num_images, seed), device)
     figures = draw_pictures(trained, look, device)
     if seen.exits is not None:
         names = exit_names(net, int(seen.exits.max()) + 1)
@@ -114,10 +109,8 @@ def in_numbers(
     return {"mean_macs": means, "rank_correlation_to_training_images": correlation, "p": p}
 
 
-def observe(
-    trained: Trained, data: ImageSet, device: torch.device, memory_gib: float | None = None
-) -> Observed:
-    """What a net says of images and what it does with them, in order."""
+def observe(trained: Trained, data: ImageSet, device: torch.device) -> Observed:
+    """What a net does with images, in order."""
     found: dict[str, list[ndarray]] = {"exits": [], "macs_used": [], "kept": []}
 
     def keep(net: Any, *_: Any) -> None:
@@ -129,36 +122,20 @@ def observe(
 
     hook = trained.net.register_forward_hook(keep)
     try:
-        probabilities = predict(trained, data, device, memory_gib=memory_gib).numpy()
+        predict(trained, data, device)
     finally:
         hook.remove()
     exits, macs, tokens = (np.concatenate(each) if each else None for each in found.values())
-    return Observed(probabilities, exits, macs, tokens)
+    return Observed(exits, macs, tokens)
 
 
-def look_at_some(
-    trained: Trained,
-    data: ImageSet,
-    probabilities: Float[ndarray, "n classes"],
-    device: torch.device,
-    num_images: int,
-    seed: int,
-) -> Look:
+def one_of_each(
+    labels: Int64[ndarray, " n"], num_images: int, seed: int
+) -> Int64[ndarray, " chosen"]:
     """One image of each class, drawn at random; of many classes, of some evenly spaced ones."""
-    labels, order = data.labels.numpy(), np.random.default_rng(seed).permutation(len(data))
-    present = [label for label in range(len(trained.classes)) if (labels == label).any()]
-    shown = [present[place] for place in evenly(len(present), num_images)]
-    index = [next(int(i) for i in order if labels[i] == label) for label in shown]
-    images = torch.stack([data.images[i] for i in index])
-    mean, std, names = trained.mean, trained.std, trained.classes
-    inputs = normalise(images.to(device), mean.to(device), std.to(device))
-    said = probabilities[index].argmax(axis=1)
-    captions = tuple(
-        f"true {names[label]},\npredicted {names[guess]} {probabilities[i, guess]:.2f}"
-        for i, label, guess in zip(index, shown, said, strict=True)
-    )
-    correct = tuple(bool(a == b) for a, b in zip(shown, said, strict=True))
-    return Look(trained.net, images, inputs, captions, correct, mean.cpu(), std.cpu())
+    order, present = np.random.default_rng(seed).permutation(len(labels)), np.unique(labels)
+    shown = present[evenly(len(present), num_images)]
+    return np.array([next(i for i in order if labels[i] == label) for label in shown])
 
 
 def stage_names(net: Any, num_stages: int) -> list[str]:

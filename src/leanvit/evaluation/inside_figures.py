@@ -173,16 +173,19 @@ FIGURES: dict[str, Callable[[Look], "matplotlib.figure.Figure | None"]] = {
 }
 
 
+DYNAMIC = "dynamic"  # those of :mod:`leanvit.evaluation.dynamic_figures`, all together
+
+
 def check_names(names: list[str]) -> list[str]:
-    """Names of figures, of which "all" is none.
+    """Names of figures; none for "all".
 
     Raises:
         LeanvitError: there is no such figure.
     """
-    unknown = [name for name in names if name not in FIGURES and name != "all"]
+    unknown = [name for name in names if name not in (*FIGURES, DYNAMIC, "all")]
     if unknown or not names:
         given = ",".join(unknown)
-        raise LeanvitError(f"what={given}: choose from all, {', '.join(FIGURES)}")
+        raise LeanvitError(f"what={given}: choose from all, {', '.join(FIGURES)}, {DYNAMIC}")
     return [] if "all" in names else names
 
 

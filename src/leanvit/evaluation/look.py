@@ -89,7 +89,6 @@ def _alternate(
     return chosen
 
 
-@torch.inference_mode()
 def look_at(
     trained: Trained,
     data: ImageSet,
@@ -116,7 +115,19 @@ def look_at(
             "on: bring the data back as it was, or train again"
         )
     index = choose_images(predictions["test_probabilities"], labels, num_images, seed)
-    images = torch.stack([data.images[i] for i in index.tolist()])
+    return look_at_these(trained, data, index, device, block)
+
+
+@torch.inference_mode()
+def look_at_these(
+    trained: Trained,
+    data: ImageSet,
+    index: Int64[ndarray, " chosen"],
+    device: torch.device,
+    block: int | None = None,
+) -> Look:
+    """The net with the images at these places; captions as in :func:`look_at`."""
+    images, labels = torch.stack([data.images[i] for i in index.tolist()]), data.labels.numpy()
     net = trained.net.to(device).eval()
     inputs = normalise(images.to(device), trained.mean.to(device), trained.std.to(device))
     confidences, predicted = net(inputs).float().softmax(dim=1).cpu().max(dim=1)

@@ -15,11 +15,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
-from leanvit.models.attention import attend
+from leanvit.models.attention import attend, join_heads, split_heads
 from leanvit.models.vit import Attention, Block, ViT
 
 LARGEST_EXPONENT = math.log(1e6)
@@ -48,10 +47,10 @@ def masked_block(
 ) -> Float[Tensor, "batch tokens dim"]:
     """The block with :func:`softmax_with_policy` in its attention."""
     attention = block.attention
-    query, key, value = _split_heads(attention.qkv(block.attention_norm(tokens)), attention.heads)
+    projected = attention.qkv(block.attention_norm(tokens))
+    query, key, value = split_heads(projected, attention.heads)
     scores = (query @ key.transpose(-2, -1)) * query.shape[-1] ** -0.5
-    attended = softmax_with_policy(scores, policy).to(value.dtype) @ value
-    attended = rearrange(attended, "batch heads tokens dim_head -> batch tokens (heads dim_head)")
+    attended = join_heads(softmax_with_policy(scores, policy).to(value.dtype) @ value)
     tokens = tokens + block.drop_path(attention.dropout(attention.out(attended)))
     return tokens + block.drop_path(block.mlp(block.mlp_norm(tokens)))
 
@@ -62,13 +61,12 @@ def attend_to_alive(
     alive: Bool[Tensor, "batch tokens"] | None,
 ) -> Float[Tensor, "batch tokens dim"]:
     """Attention of projected tokens to those that are alive; ``None``: to all."""
-    query, key, value = _split_heads(projected, attention.heads)
+    query, key, value = split_heads(projected, attention.heads)
     bias = None
     if alive is not None:
         bias = torch.zeros_like(alive, dtype=query.dtype).masked_fill(~alive, -torch.inf)
         bias = bias[:, None, None]
-    attended = attend(query, key, value, bias=bias, kernel=attention.kernel)
-    return rearrange(attended, "batch heads tokens dim_head -> batch tokens (heads dim_head)")
+    return join_heads(attend(query, key, value, bias=bias, kernel=attention.kernel))
 
 
 def packed_block(
@@ -196,10 +194,3 @@ def macs_of_vit(net: ViT, tokens: Int64[Tensor, "batch blocks"]) -> Float64[Tens
         width = block.attention.qkv.out_features // 3
         macs += count * num_weights(block) + 2 * count**2 * width
     return macs
-
-
-def _split_heads(
-    projected: Float[Tensor, "batch tokens channels"], heads: int
-) -> Float[Tensor, "3 batch heads tokens dim_head"]:
-    pattern = "batch tokens (three heads dim_head) -> three batch heads tokens dim_head"
-    return rearrange(projected, pattern, three=3, heads=heads)

@@ -96,7 +96,10 @@ class Distill(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """What training minimises the sum of."""
         if self.teacher is None:
-            raise LeanvitError("lightweight=distill trains with a teacher, and it has none")
+            raise LeanvitError(
+                "lightweight=distill wants a teacher: lightweight.teacher=<directory of a finished "
+                "run>"
+            )
         own, taught = self._both(images) if self.kind == "token" else (self.net(images),) * 2
         theirs = self.teacher(images)
         if self.kind == "soft":
@@ -119,6 +122,31 @@ class Distill(nn.Module):
             tokens = block(tokens)
         ends = self.net.norm(tokens[:, [0, -1]])  # type: ignore[operator]
         return self.net.head(ends[:, 0]), self.head(ends[:, 1])  # type: ignore[operator]
+
+
+class Renormalised(nn.Module):
+    """A net for images that were normalised with another mean and deviation than its own."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        mean: Float[Tensor, "3"],
+        std: Float[Tensor, "3"],
+        own: Float[Tensor, "3"],
+        own_std: Float[Tensor, "3"],
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("scale", (std / own_std)[:, None, None])
+        self.register_buffer("shift", ((mean - own) / own_std)[:, None, None])
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        return self.net(images * self.scale + self.shift)
 
 
 def soft_distillation(

@@ -124,7 +124,8 @@ class EarlyExit(nn.Module):
         for place, weight, logits in zip(self.after, self.exit_weights, early, strict=True):
             terms[f"exit_after_{place}"] = weight * criterion(logits, targets)
         if self.distillation:
-            taught = [self_distillation(logits, last, self.temperature) for logits in early]
+            teacher = last.detach()  # which learns nothing from it
+            taught = [soft_distillation(logits, teacher, self.temperature) for logits in early]
             terms["distillation"] = self.distillation * torch.stack(taught).mean()
         return terms
 
@@ -193,14 +194,6 @@ class EarlyExit(nn.Module):
 
     def _classify(self, place: int, features: Tensor) -> Tensor:
         return self.heads[self.after.index(place)](pool(self.net, features))
-
-
-def self_distillation(
-    logits: Float[Tensor, "batch classes"], last: Float[Tensor, "batch classes"], temperature: float
-) -> Float[Tensor, ""]:
-    """Divergence (Kullback-Leibler) of an exit's softened classes from the last exit's, which learn
-    nothing from it; times the square of the temperature, which keeps the gradient's scale."""
-    return soft_distillation(logits, last.detach(), temperature)
 
 
 def _exit_head(dim: int, num_classes: int) -> nn.Sequential:

@@ -24,13 +24,12 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
 from leanvit.models import vit
-from leanvit.models.attention import attend
+from leanvit.models.attention import attend, join_heads, split_heads
 from leanvit.models.fits import check_fits
 
 
@@ -132,15 +131,11 @@ def reorganising_block(
     if num_kept == tokens.shape[1] - 1:
         return block(tokens), None
     attention = block.attention
-    query, key, value = rearrange(
-        attention.qkv(block.attention_norm(tokens)),
-        "batch tokens (three heads dim_head) -> three batch heads tokens dim_head",
-        three=3,
-        heads=attention.heads,
-    )
+    projected = attention.qkv(block.attention_norm(tokens))
+    query, key, value = split_heads(projected, attention.heads)
     attended = attend(query, key, value, kernel=attention.kernel)
-    attended = rearrange(attended, "batch heads tokens dim_head -> batch tokens (heads dim_head)")
-    tokens = tokens + block.drop_path(attention.dropout(attention.out(attended)))
+    attended = attention.dropout(attention.out(join_heads(attended)))
+    tokens = tokens + block.drop_path(attended)
     tokens, places = reorganise(tokens, cls_attention(query, key), num_kept)
     return tokens + block.drop_path(block.mlp(block.mlp_norm(tokens))), places
 

@@ -31,13 +31,12 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
 from leanvit.models import cct, vit
-from leanvit.models.attention import attend
+from leanvit.models.attention import attend, join_heads, split_heads
 from leanvit.models.fits import check_fits
 from leanvit.models.readout import Readout
 
@@ -113,17 +112,11 @@ def attend_in_proportion(
     sizes: Float[Tensor, "batch tokens 1"] | None,
 ) -> tuple[Float[Tensor, "batch tokens dim"], Float[Tensor, "batch tokens dim_head"]]:
     """What the attention gives if each token is as many as its size; the mean key of its heads."""
-    query, key, value = rearrange(
-        attention.qkv(tokens),
-        "batch tokens (three heads dim_head) -> three batch heads tokens dim_head",
-        three=3,
-        heads=attention.heads,
-    )
+    query, key, value = split_heads(attention.qkv(tokens), attention.heads)
     bias = None if sizes is None else sizes.to(query.dtype).log()[:, None, None, :, 0]
     attended = attend(query, key, value, bias=bias, kernel=attention.kernel)
-    attended = rearrange(attended, "batch heads tokens dim_head -> batch tokens (heads dim_head)")
     metric = key.to(torch.promote_types(key.dtype, torch.float32)).mean(dim=1)
-    return attention.dropout(attention.out(attended)), metric
+    return attention.dropout(attention.out(join_heads(attended))), metric
 
 
 def merging_block(

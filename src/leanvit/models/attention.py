@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -28,6 +29,21 @@ def check_kernel(kernel: str) -> str:
     if kernel not in KERNELS:
         raise LeanvitError(f"attention={kernel}: choose from {', '.join(KERNELS)}")
     return kernel
+
+
+def split_heads(
+    projected: Float[Tensor, "batch tokens channels"], heads: int
+) -> Float[Tensor, "3 batch heads tokens dim_head"]:
+    """Query, key and value of each head, from the one product that gives all of them."""
+    pattern = "batch tokens (three heads dim_head) -> three batch heads tokens dim_head"
+    return rearrange(projected, pattern, three=3, heads=heads)
+
+
+def join_heads(
+    attended: Float[Tensor, "batch heads tokens dim_head"],
+) -> Float[Tensor, "batch tokens dim"]:
+    """The heads beside each other again."""
+    return rearrange(attended, "batch heads tokens dim_head -> batch tokens (heads dim_head)")
 
 
 def attend(

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
 from leanvit.errors import LeanvitError
-from leanvit.models.attention import attend, check_kernel
+from leanvit.models.attention import attend, check_kernel, join_heads, split_heads
 from leanvit.models.readout import Readout
 from leanvit.models.relative_position import relative_position_bias, relative_position_index
 
@@ -101,17 +101,9 @@ class RelativeAttention(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"]
     ) -> Float[Tensor, "batch tokens dim"]:
-        query, key, value = rearrange(
-            self.qkv(tokens),
-            "batch tokens (three heads dim_head) -> three batch heads tokens dim_head",
-            three=3,
-            heads=self.heads,
-        )
+        query, key, value = split_heads(self.qkv(tokens), self.heads)
         attended = attend(query, key, value, bias=self.position_bias(), kernel=self.kernel)
-        attended = rearrange(
-            attended, "batch heads tokens dim_head -> batch tokens (heads dim_head)"
-        )
-        return self.dropout(self.out(attended))
+        return self.dropout(self.out(join_heads(attended)))
 
 
 class TransformerBlock(nn.Module):

@@ -30,12 +30,11 @@ Deviations:
   of the tokens' own. Neither the sharing across layers nor a k that falls with depth is here.
 """
 
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
-from leanvit.models.attention import attend, check_kernel
+from leanvit.models.attention import attend, check_kernel, join_heads, split_heads
 from leanvit.models.vit import ViT
 
 
@@ -70,19 +69,11 @@ class Attention(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"]
     ) -> Float[Tensor, "batch tokens dim"]:
-        query, key, value = rearrange(
-            self.qkv(tokens),
-            "batch tokens (three heads dim_head) -> three batch heads tokens dim_head",
-            three=3,
-            heads=self.heads,
-        )
+        query, key, value = split_heads(self.qkv(tokens), self.heads)
         key = self.key_projection(key.transpose(-2, -1)).transpose(-2, -1)
         value = self.value_projection(value.transpose(-2, -1)).transpose(-2, -1)
         attended = attend(query, key, value, kernel=self.kernel)
-        attended = rearrange(
-            attended, "batch heads tokens dim_head -> batch tokens (heads dim_head)"
-        )
-        return self.dropout(self.out(attended))
+        return self.dropout(self.out(join_heads(attended)))
 
     def over_tokens(
         self, weights: Float[Tensor, "batch heads tokens projected"]
