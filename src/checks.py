@@ -32,6 +32,7 @@ def check_choices(config: DictConfig) -> None:
     for key in ("layer_decay", "backbone_lr"):
         if not isinstance(config[key], int | float) or not 0 < config[key] <= 1:
             raise LeanvitError(f"{key}={config[key]} must be a number above 0, at most 1")
+    lightweighting.check_threshold(config)
     if config.get("lightweight") and OmegaConf.is_missing(config.lightweight, "teacher"):
         raise LeanvitError(
             "lightweight=distill wants a teacher: lightweight.teacher=<directory of a finished run>"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from hydra.utils import get_class
 from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from leanvit.lightweight.distill import Distill, Teacher
 from leanvit.lightweight.dynamic_vit import DynamicViT
 from leanvit.lightweight.plain import plain_net
 from leanvit.lightweight.unpruned_teacher import UnprunedTeacher
+from leanvit.samplers.progressive import Progressive
 from leanvit.training.fit import Training, find_device, fit, read_checkpoint
 
 
@@ -50,13 +52,16 @@ class Source:
         return normalise(images, self.trained.mean, self.trained.std)
 
     def losses(self, net: nn.Module) -> Iterator[Tensor]:
-        """The run's own loss of ``net`` on training batches, one after the other."""
-        data, trained = self.data, self.trained
-        loss = assemble.build_classifier(self.config, data, trained).late_loss.to(self.device)
+        """The run's own loss of ``net`` on training batches of its last epochs, one after the
+        other."""
+        config, trained = as_it_ended(self.config), self.trained
+        data = assemble.build_data(config, self.splits)
+        loss = assemble.build_classifier(config, data, trained).late_loss.to(self.device)
         mean, std = trained.mean.to(self.device), trained.std.to(self.device)
-        sampler = data.sampler(labels=data.train.labels, seed=data.seed)
+        sampler = data.late_sampler or data.sampler
+        order = sampler(labels=data.train.labels, seed=data.seed)
         place = data.batch_size, self.device, data.memory_gib
-        for images, labels in make_loader(data.train, sampler, data.augment, *place):
+        for images, labels in make_loader(data.train, order, data.augment, *place):
             yield loss(net(normalise(images, mean, std)), labels)
 
 
@@ -64,9 +69,8 @@ def fine_tuned(
     method: Prune, source: Source, net: nn.Module, num_epochs: int, folder: Path
 ) -> Training:
     """Train ``net`` in place as the run's last epochs were, at a lower rate; its best is kept."""
-    chosen = source.config.copy()
+    chosen = as_it_ended(source.config)
     chosen.max_epochs, chosen.optimizer.lr = num_epochs, method.lr_scale * chosen.optimizer.lr
-    chosen.late.start = 0.0
     data = assemble.build_data(chosen, source.splits)
     taught = with_teacher(net.requires_grad_(True), source.trained.net, method.teach)
     trained = replace(source.trained, net=taught)
@@ -83,6 +87,16 @@ def fine_tuned(
     best = read_checkpoint(folder / "checkpoints" / "best.ckpt")
     classifier.load_state_dict(best["state_dict"])
     return training
+
+
+def as_it_ended(config: DictConfig) -> DictConfig:
+    """The choices of a run's last epochs, from the first epoch on."""
+    chosen = config.copy()
+    chosen.late.start = 0.0
+    for phase in (chosen, chosen.late):
+        if "sampler" in phase and get_class(phase.sampler._target_) is Progressive:
+            phase.sampler = {"_target_": "leanvit.samplers.balanced.Balanced", "_partial_": True}
+    return chosen
 
 
 def with_teacher(net: nn.Module, whole: nn.Module, teach: bool) -> nn.Module:

@@ -74,6 +74,21 @@ def check_numbers(method: DictConfig) -> None:
             method[key] = each
 
 
+def check_threshold(config: DictConfig) -> None:
+    """See that a threshold which the command line gives will be the net's.
+
+    Raises:
+        LeanvitError: a target would put another in its place.
+    """
+    target = (config.get("lightweight") or {}).get("target")
+    given = [each for each in command_line_says() if each.startswith("lightweight.threshold=")]
+    if given and target is not None:
+        raise LeanvitError(
+            f"{given[0]} would be replaced by what serves lightweight.target={target}: add "
+            "lightweight.target=null"
+        )
+
+
 def load_method(config: DictConfig, net: nn.Module) -> None:
     """Load what a lightweighting method adds to a net, where the pretrained run has the same.
 

@@ -8,11 +8,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from scripts import TINY_DATA, run, start, wait_for
+from test_contracts import config_of
 
 import assemble
 import compress
 import visualize
-from compression_source import with_teacher
+from compression_source import as_it_ended, with_teacher
+from leanvit.data.shapes import shapes
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.predict import predict
 from leanvit.lightweight.distill import Distill
@@ -89,6 +91,17 @@ def test_what_is_pruned_is_taught_by_the_whole_net() -> None:
     dynamic = with_teacher(DynamicViT(net, [1], [0.5]), DynamicViT(whole, [1], [0.5]), teach=True)
     assert torch.equal(dynamic.teacher.logits_and_patches(images)[0], whole(images))
     assert with_teacher(exits, EarlyExit(whole), teach=True) is exits
+
+
+def test_pruning_begins_where_the_run_ended() -> None:
+    config = config_of("model=vit", "data=shapes", "sampler=progressive")
+    data = assemble.build_data(as_it_ended(config), shapes(num_train=200, num_test=250))
+    order = data.sampler(labels=torch.tensor([0] * 90 + [1] * 10), seed=0).indices()
+    assert 30 < sum(int(i) >= 90 for i in order) < 70  # class-balanced, as in its last epoch
+    late = config_of("model=vit", "data=shapes", "sampler@late.sampler=balanced")
+    ended = as_it_ended(late)
+    assert ended.late.start == 0 and late.late.start > 0
+    assert ended.late.sampler == late.late.sampler and ended.sampler == late.sampler
 
 
 def test_int8_and_onnx_come_from_a_finished_run(base: Path) -> None:

@@ -126,6 +126,17 @@ def test_a_threshold_that_is_given_stays(tmp_path: Path, monkeypatch: pytest.Mon
         assert torch.equal(again.heads[0][1].weight, net.heads[0][1].weight)
 
 
+def test_a_threshold_beside_a_target_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of("model=vit", "lightweight=early_exit")
+    lightweighting.check_threshold(config)
+    said = ["lightweight.threshold=0.8"]
+    monkeypatch.setattr(lightweighting, "command_line_says", lambda: said)
+    with pytest.raises(LeanvitError, match=r"serves .*accuracy_drop:0.3: add lightweight.target=n"):
+        lightweighting.check_threshold(config)
+    config.lightweight.target = None
+    lightweighting.check_threshold(config)
+
+
 def test_what_stands_elsewhere_is_not_taken_over(tmp_path: Path) -> None:
     finished_early_exit(tmp_path, after=[2, 3])
     config = early_exit_config(tmp_path, after=[1, 2, 3])

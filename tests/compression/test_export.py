@@ -58,6 +58,29 @@ def test_tells_how_far_each_file_is_from_the_net(
     assert found["float32"]["agreement"] == 1
 
 
+@pytest.mark.parametrize(("num_off", "is_refused"), [(0, False), (1, False), (5, True)])
+def test_a_tie_that_falls_the_other_way_in_one_image_is_told_and_not_refused(
+    num_off: int, is_refused: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Chooses(OnnxNet):
+        seen = 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            places = torch.arange(self.seen, self.seen + len(images))
+            self.seen += len(images)
+            return super().forward(images) + (places < num_off)[:, None]
+
+    monkeypatch.setattr(module, "OnnxNet", Chooses)
+    given = (small_net(), 16, MEAN, STD, CLASSES, images_of(9), images_of(200), tmp_path)
+    if is_refused:
+        with pytest.raises(LeanvitError, match="logits of Sequential in ONNX are 1 off"):
+            export(*given)
+        return
+    found = export(*given)["float32"]
+    assert found["max_difference"] == pytest.approx(num_off, abs=1e-5)
+    assert found["difference_99"] < 1e-5
+
+
 @pytest.mark.parametrize("size", [(16, 16), (37, 23)])
 def test_the_script_classifies_as_leanvit_does(
     exported: tuple[nn.Module, Path, dict[str, Any]], size: tuple[int, int], tmp_path: Path
@@ -103,7 +126,7 @@ def test_refuses_a_file_that_computes_something_else(
     other = small_net()
     with torch.no_grad():
         other[3].bias[0] += 0.01
-    with pytest.raises(LeanvitError, match=r"a logit of Sequential in ONNX is 0\.01 off") as error:
+    with pytest.raises(LeanvitError, match=r"of Sequential in ONNX are 0\.01 off, more") as error:
         export(other, 16, MEAN, STD, CLASSES, images_of(2), images_of(3), tmp_path)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import copy
 import logging
 import pickle
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxtyping import config
 from onnx import ModelProto, TensorProto
 from torch import Tensor, nn
 
+from leanvit.compression import torchao_net
 from leanvit.compression.onnx_net import OnnxNet, to_onnx
 from leanvit.compression.quantize import Quantize, load, quantize_onnx
 from leanvit.compression.torchao_net import TorchaoNet
@@ -164,6 +166,24 @@ def test_float32_is_the_net_by_the_runtime_alone(tmp_path: Path) -> None:
     assert (found.precision, load(tmp_path).precision) == ("float32", "float32")
     Quantize("static")(net, 16, images_of(9), tmp_path / "int8")
     assert load(tmp_path / "int8").precision == "int8"
+
+
+def test_what_is_compiled_already_runs_without_further_ado(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, entered = Quantize("weight_only", "torchao")(vit(), 16, images_of(9), tmp_path), []
+
+    @contextmanager
+    def quiet() -> Iterator[None]:
+        entered.append(len(entered))
+        yield
+
+    monkeypatch.setattr(torchao_net, "quiet", quiet)
+    assert net.precision == "int8 weights"
+    with torch.compiler.set_stance("force_eager"):
+        for size in (3, 3, 1, 3, 1):
+            net(images_of(size))
+    assert len(entered) == 2  # the time of a call is the net's, but for the first of its size
 
 
 @pytest.mark.parametrize(("mode", "backend"), MODES)

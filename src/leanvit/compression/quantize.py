@@ -39,7 +39,8 @@ from leanvit.files import atomic_path
 
 MODES = ("static", "dynamic", "weight_only", "float32")
 BACKENDS = ("onnxruntime", "torchao")
-ONNX_FILE, FLOAT_FILE, TORCHAO_FILE = "int8.onnx", "float32.onnx", "int8.pt2"
+ONNX_FILE, FLOAT_FILE = "int8.onnx", "float32.onnx"
+TORCHAO_FILE, WEIGHTS_FILE = "int8.pt2", "int8_weights.pt2"
 IMAGES_AT_ONCE = 64
 
 
@@ -83,7 +84,7 @@ class Quantize:
         Args:
             image_size: height and width of the images in pixels.
             calibration: normalised images of the training split; only ``static`` reads them.
-            folder: of the run; gets ``int8.onnx``, ``float32.onnx`` or ``int8.pt2``, in one piece.
+            folder: of the run; gets one of the files named above, in one piece.
 
         Raises:
             LeanvitError: see :func:`leanvit.compression.trace.copy_of`; no images to calibrate by.
@@ -107,7 +108,8 @@ class Quantize:
                     program = torchao_net.dynamic(net, image_size)
                 else:
                     program = torchao_net.weight_only(net, image_size)
-                with atomic_path(folder / TORCHAO_FILE) as part:
+                name = WEIGHTS_FILE if self.mode == "weight_only" else TORCHAO_FILE
+                with atomic_path(folder / name) as part:
                     torch.export.save(program, part)
         return load(folder)
 
@@ -122,6 +124,7 @@ def load(folder: Path) -> OnnxNet | TorchaoNet:
         ONNX_FILE: OnnxNet,
         FLOAT_FILE: OnnxNet,
         TORCHAO_FILE: TorchaoNet,
+        WEIGHTS_FILE: TorchaoNet,
     }
     for name, kind in kinds.items():
         if (folder / name).exists():

@@ -71,17 +71,21 @@ class TorchaoNet(nn.Module):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.contents = path.read_bytes()
-        self.weight_bytes, self.precision = len(self.contents), path.stem
+        self.weight_bytes, self.precision = len(self.contents), path.stem.replace("_", " ")
         self._compiled: Any = None
+        self._batch_sizes: set[int] = set()  # that it has seen
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
         check_on_cpu(images, "torchao")
-        # constants folded: without that no layer finds its int8 kernel
-        freezing = torch._inductor.config.patch(freezing=True)
-        with quiet(), torch.no_grad(), torch.autocast("cpu", enabled=False), freezing:
-            return self._net()(images.float())
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            if len(images) in self._batch_sizes:
+                return self._net()(images.float())
+            self._batch_sizes.add(len(images))
+            # constants folded: without that no layer finds its int8 kernel
+            with quiet(), torch._inductor.config.patch(freezing=True):  # it may be compiled now
+                return self._net()(images.float())
 
     def _net(self) -> Any:
         if self._compiled is None:
@@ -92,4 +96,4 @@ class TorchaoNet(nn.Module):
         return self._compiled
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": None}
+        return {**self.__dict__, "_compiled": None, "_batch_sizes": set()}
