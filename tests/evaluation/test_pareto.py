@@ -1,4 +1,4 @@
-"""The picture of a benchmark: who is on the front, and names that cover nothing."""
+"""The picture of a benchmark: who is on the front, and which point is whose."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from leanvit.evaluation import pareto as pareto_module
 from leanvit.evaluation.benchmark import Row, Spread
-from leanvit.evaluation.pareto import LETTERS, LINES, front, pareto, short_names
+from leanvit.evaluation.pareto import LETTERS, front, pareto
 
 
 def row(name: str, accuracy: float, rate: float, macs: float, half: float = 0.01) -> Row:
@@ -70,42 +70,20 @@ def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     return drawn
 
 
-def crowd(num: int, seed: int = 0) -> list[Row]:
-    random = np.random.default_rng(seed)
-    return [
-        row(f"vit, method={'abcdefghijklmnop'[i]}, value={i}", 0.85 + 0.005 * random.random(),
-            400 * (1 + random.random()), 1e8 * (1 + random.random()), 0.003)
-        for i in range(num)
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("num", [1, 2, 7, 12])
-def test_names_cover_neither_each_other_nor_points_nor_the_edge(drawn, num: int) -> None:
-    rows = crowd(num)
+def test_each_point_has_its_number_and_its_name(drawn) -> None:
+    names = [f"vit, method={i}, " + i * "value=1, " for i in range(9)]
+    rows = [row(name, 0.8 + i / 100, 400 + i, 1e8 + i) for i, name in enumerate(names)]
     figure = drawn(rows)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    told = [text.get_text() for text in legend.get_texts()]
+    assert told[0].startswith("front") and told[1] == "1: vit, method=0,"
+    assert [name[:16] for name in told[1:]] == [f"{i + 1}: vit, method={i}" for i in range(9)]
+    assert max(map(len, told[1:])) <= LETTERS
     for axes in figure.axes:
-        names = [text for text in axes.texts if text.get_text()]
-        assert len(names) == num
-        boxes = [name.get_window_extent() for name in names]
-        points = axes.transData.transform(
-            [line.get_xydata()[0] for line in axes.lines if line.get_linestyle() == "None"]
-        )
-        assert len(points) == num
-        frame = axes.get_window_extent()
-        for index, box in enumerate(boxes):
-            assert not any(box.overlaps(other) for other in boxes[index + 1 :])
-            assert not any(box.contains(*point) for point in points)
-            assert frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
-
-
-def test_a_name_that_stands_far_off_is_tied_to_its_point(drawn) -> None:
-    figure = drawn([row(f"number {i}", 0.85, 400 + i, 1e8 + i) for i in range(8)])
-    for axes in figure.axes:
-        far = [
-            text for text in axes.texts if text.get_text() and np.hypot(*text.get_position()) > 13
-        ]
-        ties = [text for text in axes.texts if text.arrow_patch is not None]
-        assert far and len(ties) == len(far)
+        assert [text.get_text() for text in axes.texts] == [str(i) for i in range(1, 10)]
+        assert [text.xy[1] for text in axes.texts] == pytest.approx([80.0 + i for i in range(9)])
+        assert not legend.get_window_extent().overlaps(axes.get_tightbbox())
 
 
 def test_bars_are_intervals_and_the_front_runs_in_steps(drawn) -> None:
@@ -122,17 +100,8 @@ def test_bars_are_intervals_and_the_front_runs_in_steps(drawn) -> None:
     assert not flat  # MACs are counted
 
 
-def test_long_names_are_cut_and_stay_apart() -> None:
-    long = "vit, dynamic_vit, " + ", ".join(f"model.width_{i}=64" for i in range(9))
-    short = short_names(["coatnet", long, f"{long}, seed=1"])
-    assert short[0] == "coatnet" and len(set(short)) == 3
-    assert short[1].startswith("vit, dynamic_vit") and short[2].endswith("(run 3)")
-    for name in short:
-        assert name.count("\n") < LINES and max(map(len, name.split("\n"))) <= LETTERS
-
-
 def test_the_file_is_written(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "pareto.png"
-    pareto(crowd(3), path, "what it is of")
+    pareto([row("a", 0.8, 100, 4e8)], path, "what it is of")
     with Image.open(path) as image:
         assert image.size[0] > 1.5 * image.size[1] > 900
