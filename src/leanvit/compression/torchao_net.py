@@ -72,7 +72,7 @@ class TorchaoNet(nn.Module):
         super().__init__()
         self.contents = path.read_bytes()
         self.weight_bytes, self.precision = len(self.contents), path.stem.replace("_", " ")
-        self._compiled: Any = None
+        self._compiled: list[Any] = []  # not as a module: it refuses eval() and train()
         self._batch_sizes: set[int] = set()  # that it has seen
 
     def forward(
@@ -88,12 +88,12 @@ class TorchaoNet(nn.Module):
                 return self._net()(images.float())
 
     def _net(self) -> Any:
-        if self._compiled is None:
+        if not self._compiled:
             import torchao  # noqa: F401  # else its kinds of tensors and operations are unknown
 
             program = torch.export.load(io.BytesIO(self.contents))
-            self._compiled = torch.compile(program.module(), dynamic=True)
-        return self._compiled
+            self._compiled.append(torch.compile(program.module(), dynamic=True))
+        return self._compiled[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": None, "_batch_sizes": set()}
+        return {**self.__dict__, "_compiled": [], "_batch_sizes": set()}
