@@ -27,6 +27,7 @@ Deviations:
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -110,13 +111,12 @@ def attend_in_proportion(
     attention: vit.Attention,
     tokens: Float[Tensor, "batch tokens dim"],
     sizes: Float[Tensor, "batch tokens 1"] | None,
-) -> tuple[Float[Tensor, "batch tokens dim"], Float[Tensor, "batch tokens dim_head"]]:
-    """What the attention gives if each token is as many as its size; the mean key of its heads."""
+) -> tuple[Float[Tensor, "batch tokens dim"], Float[Tensor, "batch heads tokens dim_head"]]:
+    """What the attention gives if each token is as many as its size; the keys."""
     query, key, value = split_heads(attention.qkv(tokens), attention.heads)
     bias = None if sizes is None else sizes.to(query.dtype).log()[:, None, None, :, 0]
     attended = attend(query, key, value, bias=bias, kernel=attention.kernel)
-    metric = key.to(torch.promote_types(key.dtype, torch.float32)).mean(dim=1)
-    return attention.dropout(attention.out(join_heads(attended))), metric
+    return attention.dropout(attention.out(join_heads(attended))), key
 
 
 def merging_block(
@@ -133,10 +133,12 @@ def merging_block(
     """
     if sizes is None and num_leave == 0:
         return block(tokens), None, None
-    attended, metric = attend_in_proportion(block.attention, block.attention_norm(tokens), sizes)
+    attended, key = attend_in_proportion(block.attention, block.attention_norm(tokens), sizes)
     tokens = tokens + block.drop_path(attended)
     matching = None
     if num_leave > 0:
+        key = key.to(torch.promote_types(key.dtype, torch.float32))
+        metric = reduce(torch.add, key.unbind(dim=1))  # of all heads; their mean has the same angle
         matching = match(metric, num_leave, has_cls)
         before = torch.ones_like(metric[:, :, :1]) if sizes is None else sizes
         sizes = merge(before, matching)
