@@ -261,7 +261,7 @@ def test_refuses_choices_that_there_are_not(values: tuple[str, str], line: str) 
 
 
 def test_refuses_to_calibrate_by_nothing_and_to_load_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(LeanvitError, match="wants images to calibrate by"):
+    with pytest.raises(LeanvitError, match="takes ranges from images, and there is none"):
         Quantize()(linear(), 16, torch.empty(0, 3, 16, 16), tmp_path)
     with pytest.raises(LeanvitError, match="has none of int8"):
         load(tmp_path)
