@@ -43,7 +43,7 @@ class Source:
             self.config.trainer, self.config.memory_gib = config.trainer, config.memory_gib
         self.trained = assemble.load_run(self.run_dir, self.told["training"]["precision"])
         self.splits = assemble.load_splits(self.config)
-        self.data = assemble.build_data(self.config, self.splits)
+        self.data = assemble.build_data(as_it_ended(self.config), self.splits)
         self.device = find_device(config.trainer.accelerator)
 
     def images(self, data: ImageSet, num_images: int) -> Tensor:
@@ -54,9 +54,8 @@ class Source:
     def losses(self, net: nn.Module) -> Iterator[Tensor]:
         """The run's own loss of ``net`` on training batches of its last epochs, one after the
         other."""
-        config, trained = as_it_ended(self.config), self.trained
-        data = assemble.build_data(config, self.splits)
-        loss = assemble.build_classifier(config, data, trained).late_loss.to(self.device)
+        data, trained = self.data, self.trained
+        loss = assemble.build_classifier(self.config, data, trained).late_loss.to(self.device)
         mean, std = trained.mean.to(self.device), trained.std.to(self.device)
         sampler = data.late_sampler or data.sampler
         order = sampler(labels=data.train.labels, seed=data.seed)

@@ -60,8 +60,8 @@ def visualize(config: DictConfig, run_dir: Path, names: list[str]) -> Iterator[P
                 "images"
             )
         yield from files
-    if names != [DYNAMIC]:
-        inside = [name for name in names if name != DYNAMIC]
+    inside = [name for name in names if name != DYNAMIC]
+    if inside or not names:
         yield from look_inside(config, run_dir, trained, test, title, inside)
 
 
