@@ -292,7 +292,7 @@ LAYERS = {
     "training": 3, "evaluation": 3,
     "lightweight": 2, "compression": 2, "pretraining": 2, "classifiers": 2,
     "models": 1, "losses": 1, "samplers": 1, "augment": 1, "data": 0,
-    "errors": -1, "files": -1, "seeds": -1, "memory": -1, "weights": -1,
+    "contracts": -1, "values": -1, "errors": -1, "files": -1, "seeds": -1, "memory": -1, "weights": -1,
 }  # fmt: skip
 
 
