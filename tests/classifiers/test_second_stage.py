@@ -5,6 +5,7 @@ import torch
 from image_trees import refused
 from torch import Tensor, nn
 
+from leanvit import values
 from leanvit.classifiers.lws import LWS, folded
 from leanvit.classifiers.retrain import Retrain
 from leanvit.classifiers.tau_norm import TAUS, TauNorm, choose_tau, normalised
@@ -89,7 +90,8 @@ def test_a_head_without_a_linear_layer_is_refused() -> None:
     for method in (LWS(), TauNorm()):
         message = refused(method, Net(nn.Flatten()))
         assert message == "Net's head ends in no linear layer: choose classifier=retrain"
-    assert refused(TauNorm, tau=-1).startswith("classifier.tau=-1 is negative")
+    message = refused(values.check, TauNorm, {"tau": -1}, "classifier.")
+    assert message.startswith("classifier.tau=-1 must be")
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])

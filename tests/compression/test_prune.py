@@ -3,7 +3,6 @@
 import copy
 import functools
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,19 +12,19 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from scripts import ROOT
 from torch import Tensor, nn
-from torchvision.ops import SqueezeExcitation
 
 from leanvit.compression.importance import magnitude, taylor, weakest
 from leanvit.compression.prune import Prune, count_macs, prune
-from leanvit.compression.resize import Heads, Units, prunable, resize
+from leanvit.compression.resize import HeadUnits, Units, prunable, resize
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.attention_maps import attention_blocks
-from leanvit.evaluation.cost import cost
+from leanvit.evaluation.cost.cost import cost
+from leanvit.evaluation.pictures.attention_maps import attention_blocks
 from leanvit.lightweight.evit import EViT
 from leanvit.lightweight.tome import ToMe
 from leanvit.models.attention import record_attention
 from leanvit.models.cct import CCT
 from leanvit.models.coatnet import CoAtNet
+from leanvit.models.convolution_parts import SqueezeExcitation
 from leanvit.models.linformer_vit import LinformerViT
 from leanvit.models.pvt import PVT
 from leanvit.models.swin import Swin
@@ -102,24 +101,24 @@ def prune_small(net: nn.Module, share: float = 0.6, **options: object) -> None:
 
 def kept(before: Units, after: Units) -> list[int]:
     """Which units a pruned part still has: those whose weights stand in both."""
-    old = before.makers[0] if isinstance(before, Heads) else before.maker
-    new = after.makers[0] if isinstance(after, Heads) else after.maker
+    old, new = (each.heads.makers[0] if isinstance(each, HeadUnits) else each.channels.maker
+                for each in (before, after))  # fmt: skip
     old_rows, new_rows = rows_by_unit(old, before), rows_by_unit(new, after)
     return [i for i, row in enumerate(old_rows) if any(torch.equal(row, each) for each in new_rows)]
 
 
 def rows_by_unit(layer: nn.Module, units: Units) -> Tensor:
     """(units, all weights that make one)."""
-    if not isinstance(units, Heads):
+    if not isinstance(units, HeadUnits):
         return layer.weight.flatten(1)
-    dim_head = units.attention.out.weight.shape[1] // units.num
+    dim_head = units.dim_head
     rows = layer.weight.flatten(1).unflatten(0, (-1, units.num, dim_head))
     return rows.transpose(0, 1).flatten(1)
 
 
 def scale_units(units: Units, factors: Tensor) -> None:
     """From now on each unit is multiplied by its factor, wherever it is read."""
-    squeezes = [] if isinstance(units, Heads) else units.carriers
+    squeezes = [] if isinstance(units, HeadUnits) else units.channels.carriers
     [first] = [each for each in squeezes if isinstance(each, SqueezeExcitation)] or [
         units.readers[-1]
     ]
@@ -136,7 +135,7 @@ def scale_units(units: Units, factors: Tensor) -> None:
 @every_net
 def test_the_pruned_net_is_the_net_with_units_at_zero(name: str) -> None:
     net, twin = small_pruned()[name], small_net(name)
-    went = {"Heads": 0, "Channels": 0}
+    went = {"HeadUnits": 0, "ChannelUnits": 0}
     for before, after in zip(prunable(twin), prunable(net), strict=True):
         places = kept(before, after)
         assert len(places) == after.num
@@ -189,12 +188,9 @@ def test_macs_are_those_of_the_heads_and_channels_that_are_left() -> None:
 
 
 @every_net
-def test_a_fresh_process_without_torch_pruning_gives_the_same_logits(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fresh_net_of_its_sizes_gives_the_same_logits(name: str, tmp_path: Path) -> None:
     net = small_pruned()[name]
     torch.save(net.state_dict(), tmp_path / "best.ckpt")
-    monkeypatch.setitem(sys.modules, "torch_pruning", None)
     weights = torch.load(tmp_path / "best.ckpt")
     again = BUILD[name]().double().eval()
     resize(again, weights)
@@ -213,7 +209,7 @@ def test_a_pruned_net_trains_shows_its_attention_and_prunes_again(name: str) -> 
     next(losses(net)).backward()
     assert all(p.grad is not None and p.grad.shape == p.shape for p in net.parameters())
     net.eval()
-    heads = [each.num for each in prunable(net) if isinstance(each, Heads)]
+    heads = [each.num for each in prunable(net) if isinstance(each, HeadUnits)]
     with record_attention() as records:
         net(images_of())
     windows = [4, 4, 1] if name == "swin" else [1] * len(heads)
@@ -333,38 +329,21 @@ def test_the_config_gives_the_defaults_of_the_class() -> None:
     assert instantiate(OmegaConf.load(ROOT / "conf" / "method" / "prune.yaml")) == Prune()
 
 
-@pytest.mark.parametrize(
-    ("values", "line"),
-    [
-        ({"macs": 0}, "method.macs=0: give the share .* above 0 and below 1"),
-        ({"macs": 1.5}, "method.macs=1.5: give the share"),
-        ({"steps": 0}, "method.steps=0: give 1 or more"),
-        ({"epochs": -1}, "method.epochs=-1: give 0 or more"),
-        ({"lr_scale": 0}, "method.lr_scale=0: give a factor above 0"),
-        ({"batches": 0}, "method.batches=0: give 1 or more"),
-        ({"multiple": 0}, "method.multiple=0: give 1 or more"),
-        ({"importance": "hessian"}, "method.importance=hessian: choose from taylor, magnitude"),
-    ],
-)
-def test_values_that_cannot_be(values: dict, line: str) -> None:
-    with pytest.raises(LeanvitError, match=line) as error:
-        Prune(**values)
-    assert "\n" not in str(error.value)
-
-
 def test_what_cannot_be_pruned_is_one_line_and_nothing_is_changed() -> None:
     net = small_net("vit")
     wrapped, mlp = EViT(copy.deepcopy(net)), nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     calls: list[tuple[str, Callable[[], object]]] = [
-        ("does not fit EViT, .* fits model=vit, vit_b_16, .*swin_t", lambda: prune_small(wrapped)),
-        ("does not fit Sequential, .* fits model=vit", lambda: prune_small(mlp)),
+        (
+            "does not fit EViT, which does not say its steps",
+            lambda: prune_small(wrapped),
+        ),
+        ("does not fit Sequential, which does not say its steps", lambda: prune_small(mlp)),
         (
             r"macs=0.01 is out of reach: this ViT .* take 0.255 of its MACs; give .* from 0.255 to",
             lambda: Prune(macs=0.01, multiple=2)(net, 16, losses, lambda *_: None),
         ),
         ("macs=1.2 is out of reach", lambda: prune_small(net, 1.2)),
         ("taylor wants the loss on batches", lambda: prune(net, 16, 0.6, multiple=2)),
-        ("importance=hessian: choose", lambda: prune_small(net, importance="hessian")),
     ]
     for line, call in calls:
         with pytest.raises(LeanvitError, match=line) as error:

@@ -3,15 +3,11 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
-from leanvit.errors import LeanvitError
 from leanvit.models.attention import (
     attend,
-    check_kernel,
     fastest_attention,
-    flex,
     record_attention,
 )
 
@@ -59,34 +55,6 @@ def test_kernels_equal_the_literal_loop_with_gradients(
             torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-12)
 
 
-@torch.no_grad()
-@pytest.mark.filterwarnings("ignore:flex_attention called without")
-@pytest.mark.parametrize("shape", BIASES)
-def test_flex_equals_the_others(shape: tuple[int, ...] | None) -> None:
-    query, key, value, bias = (x if x is None else x.detach() for x in inputs(shape))
-    attended = flex(flex_attention, query, key, value, bias, 0.3)
-    torch.testing.assert_close(
-        attended, attend(query, key, value, bias, 0.3, "math"), rtol=0, atol=1e-6
-    )
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("biased", [False, True])
-def test_flex_trains_on_a_gpu_as_the_others_do(biased: bool) -> None:
-    grads = []
-    for kernel in ("math", "flex"):
-        generator = torch.Generator("cuda").manual_seed(0)
-        given = [
-            torch.randn(s, device="cuda", generator=generator, requires_grad=True)
-            for s in ((2, 4, 64, 32), (2, 4, 64, 32), (2, 4, 64, 32), (4, 64, 64))
-        ]
-        attended = attend(*given[:3], given[3] if biased else None, kernel=kernel)
-        attended.sin().sum().backward()
-        grads.append([attended.detach()] + [g.grad for g in given if g.grad is not None])
-    for ours, theirs in zip(*grads, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-2)  # tensor cores: TF32
-
-
 @pytest.mark.parametrize("kernel", ["sdpa", "math"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_query_that_sees_nothing_gets_zeros_and_no_nan(kernel: str, dtype: torch.dtype) -> None:
@@ -114,12 +82,6 @@ def test_recording_shows_the_weights_and_changes_nothing() -> None:
     torch.testing.assert_close(records[0].sum(-1), torch.ones(2, 4, 5, dtype=torch.float64))
     torch.testing.assert_close(recorded, attend(query, key, value, bias))
     torch.testing.assert_close(records[0] @ value, recorded)
-
-
-def test_an_unknown_kernel_is_answered_with_the_known() -> None:
-    assert check_kernel("math") == "math"
-    with pytest.raises(LeanvitError, match="attention=flash: choose from sdpa, math, flex"):
-        check_kernel("flash")
 
 
 def test_the_faster_kernel_agrees_and_the_setting_ends_with_the_block() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.cost import cost
+from leanvit.evaluation.cost.cost import cost
 from leanvit.models.cct import CCT, SequencePool
 
 SIZES = {
@@ -150,7 +150,7 @@ def test_forward_is_the_token_contract() -> None:
     torch.manual_seed(0)
     net = small_cct().eval()
     images = torch.randn(2, 3, 16, 16)
-    tokens = net.embed(images)
+    tokens = net.begin(images)
     assert tokens.shape == (2, 64, 24)
     for block in net.blocks:
         tokens = block(tokens)
@@ -165,7 +165,7 @@ def test_tokens_are_read_row_by_row() -> None:
     images = torch.randn(1, 3, 16, 16)
     changed = images.clone()
     changed[:, :, 5, 10] += 10  # seen by outputs 4..6 and 9..11, pooled into rows 2..3 and so on
-    difference = (net.embed(images) - net.embed(changed)).abs().sum(dim=2)[0]
+    difference = (net.begin(images) - net.begin(changed)).abs().sum(dim=2)[0]
     moved = set(difference.nonzero().flatten().tolist())
     assert moved and moved <= {row * 8 + column for row in (2, 3) for column in (4, 5, 6)}
 
@@ -189,7 +189,7 @@ def test_other_readouts_take_the_place_of_the_pooling(readout: str) -> None:
     torch.manual_seed(0)
     net = small_cct(readout=readout).eval()
     images = torch.randn(2, 3, 16, 16)
-    tokens = net.embed(images)
+    tokens = net.begin(images)
     for block in net.blocks:
         tokens = block(tokens)
     tokens = net.norm(tokens)
@@ -217,7 +217,7 @@ def test_sinusoidal_positions_equal_the_formula() -> None:
                 expected, abs=1e-6
             )
     assert "position_embedding" not in net.state_dict()
-    tokens = net.embed(torch.zeros(1, 3, 16, 16))
+    tokens = net.begin(torch.zeros(1, 3, 16, 16))
     torch.testing.assert_close(tokens, net.position_embedding)
 
 
@@ -244,12 +244,9 @@ def test_stochastic_depth_grows_linearly_over_the_blocks() -> None:
     ("changes", "mend"),
     [
         ({"image_size": 4, "num_convolutions": 2}, "take 5 or more, or fewer num_convolutions"),
-        ({"num_convolutions": 0}, "give 1 or more."),
         ({"dim": 30, "heads": 4}, "or a dim such as 32."),
         ({"readout": "cls"}, "mean, sum, weighted, token:<k>, or sequence_pool"),
         ({"readout": "token:64"}, "give 0 to 63, or sequence_pool"),
-        ({"positions": "none"}, "choose from learnable, sinusoidal."),
-        ({"attention": "fast"}, "choose from sdpa"),
     ],
 )
 def test_impossible_nets_are_one_line_that_names_the_mend(

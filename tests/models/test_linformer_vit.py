@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.vision_transformer import VisionTransformer
 
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.cost import cost
+from leanvit.evaluation.cost.cost import cost
 from leanvit.models.attention import record_attention
 from leanvit.models.linformer_vit import Attention, LinformerViT
 
@@ -138,7 +138,7 @@ def test_forward_is_the_token_contract(readout: str) -> None:
     torch.manual_seed(0)
     net = small_linformer(readout=readout).eval()
     images = torch.randn(2, 3, 16, 16)
-    tokens = net.embed(images)
+    tokens = net.begin(images)
     assert tokens.shape == (2, 1 + 16, 24)
     for block in net.blocks:
         tokens = block(tokens)
@@ -242,8 +242,6 @@ def test_twice_the_tokens_cost_twice() -> None:
         ({"image_size": 28, "patch_size": 8}, "take a patch_size from 1, 2, 4, 7, 14, 28."),
         ({"dim": 30, "heads": 4}, "or a dim such as 32."),
         ({"num_projected": 18}, "take 1 to 17"),
-        ({"num_projected": 0}, "take 1 to 17"),
-        ({"attention": "fast"}, "choose from sdpa, math, flex"),
         ({"readout": "token:17"}, "give 0 to 16"),
     ],
 )

@@ -52,7 +52,7 @@ def test_a_vit_reads_after_its_norm(readout: str) -> None:
     torch.manual_seed(0)
     net = ViT(12, 4, 5, dim=8, depth=1, heads=2, mlp_dim=8, readout=readout)
     images = torch.randn(2, 3, 12, 12)
-    tokens = net.norm(net.blocks[0](net.embed(images)))
+    tokens = net.norm(net.blocks[0](net.begin(images)))
     torch.testing.assert_close(net(images), net.head(net.readout(tokens)))
 
 

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import interpolate
 from torchvision.models import swin_t
 
-from leanvit.evaluation.cost import cost
+from leanvit.evaluation.cost.cost import cost
 from leanvit.models.swin_t import SwinT
 
 

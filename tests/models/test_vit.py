@@ -68,7 +68,7 @@ def test_forward_is_the_token_contract() -> None:
     torch.manual_seed(0)
     net = small_vit().eval()
     images = torch.randn(2, 3, 16, 16)
-    tokens = net.embed(images)
+    tokens = net.begin(images)
     assert tokens.shape == (2, 1 + 16, 24)
     for block in net.blocks:
         tokens = block(tokens)
@@ -83,7 +83,7 @@ def test_patches_are_read_row_by_row() -> None:
     images = torch.randn(1, 3, 16, 16)
     changed = images.clone()
     changed[:, :, 4:8, 8:12] += 1  # second row of patches, third column
-    difference = (net.embed(images) - net.embed(changed)).abs().sum(dim=2)[0]
+    difference = (net.begin(images) - net.begin(changed)).abs().sum(dim=2)[0]
     assert difference.nonzero().flatten().tolist() == [1 + 1 * 4 + 2]
 
 

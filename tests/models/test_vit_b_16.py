@@ -9,7 +9,7 @@ from torchvision.models import ViT_B_16_Weights, vit_b_16
 from torchvision.models.vision_transformer import VisionTransformer
 
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.cost import cost
+from leanvit.evaluation.cost.cost import cost
 from leanvit.models.pretrained import find_weights, freeze, load_weights
 from leanvit.models.vit import ViT
 from leanvit.models.vit_b_16 import ViTB16, from_torchvision
@@ -123,12 +123,12 @@ def test_no_network_says_where_to_put_the_file(
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(LeanvitError) as error:
-        find_weights("imagenet", ENTRY)
+        find_weights("imagenet", ENTRY.url)
     for words in ("unreachable", str(tmp_path / "checkpoints"), "model.weights=null", ENTRY.url):
         assert words in str(error.value)
     assert "\n" not in str(error.value)
     with pytest.raises(LeanvitError, match=r"none\.pth: there is no such file"):
-        find_weights(str(tmp_path / "none.pth"), ENTRY)
+        find_weights(str(tmp_path / "none.pth"), ENTRY.url)
 
 
 @pytest.mark.parametrize(

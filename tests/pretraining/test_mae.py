@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.cost import cost
+from leanvit.evaluation.cost.cost import cost
 from leanvit.models.cct import CCT
 from leanvit.models.linformer_vit import LinformerViT
 from leanvit.models.vit import ViT
@@ -125,7 +125,7 @@ def test_the_ratio_is_exact(ratio: float, num_visible: int) -> None:
 
 def test_with_every_patch_visible_the_encoder_is_the_net_itself() -> None:
     net, (images, _) = small_mae(), batch()
-    tokens = net.encoder.embed(images)
+    tokens = net.encoder.begin(images)
     for block in net.encoder.blocks:
         tokens = block(tokens)
     everything = torch.arange(16).expand(3, -1)

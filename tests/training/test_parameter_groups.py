@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from leanvit.augment.none import NoMix
 from leanvit.errors import LeanvitError
 from leanvit.models.pretrained import freeze
 from leanvit.models.vit import ViT
@@ -48,8 +49,13 @@ def test_the_head_comes_first_and_frozen_parts_not_at_all() -> None:
     assert [group["weight_decay"] for group in groups] == [0.05, 0.0, 0.05, 0.0]
 
 
+class Stages(nn.Module):
+    steps = property(lambda self: list(self.stages))
+    begin = end = pool = nn.Module.forward
+
+
 def test_stages_are_ordered_too_and_a_net_without_order_is_refused() -> None:
-    net = nn.Module()
+    net = Stages()
     net.stem = nn.Linear(2, 2)
     block = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     net.stages = nn.Sequential(
@@ -61,7 +67,7 @@ def test_stages_are_ordered_too_and_a_net_without_order_is_refused() -> None:
     assert [found[f"{name}.weight"] for name in names] == pytest.approx(
         [1e-3, 1e-2, 1e-1, 1e-1, 1e-1, 1]
     )
-    with pytest.raises(LeanvitError, match="Linear has neither blocks nor stages"):
+    with pytest.raises(LeanvitError, match="Linear does not say its steps"):
         parameter_groups(nn.Linear(2, 2), 0.0, 0.5)
 
 
@@ -69,7 +75,7 @@ def test_the_optimizer_learns_at_the_scaled_rates() -> None:
     module = Classifier(
         small_vit(),
         nn.CrossEntropyLoss(),
-        lambda images, labels: (images, labels),
+        NoMix(),
         partial(torch.optim.AdamW, lr=0.1),
         partial(Cosine, warmup_fraction=0.1),
         torch.full((3,), 0.5),

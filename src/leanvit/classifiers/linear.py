@@ -1,21 +1,23 @@
 """The layer of a net whose rows are its classes."""
 
+from typing import Any
+
 from torch import nn
 
 from leanvit.errors import LeanvitError
 
 
-def last_linear(net: nn.Module) -> tuple[nn.Module, str, nn.Linear]:
+def last_linear(net: Any) -> tuple[nn.Module, str, nn.Linear]:
     """The module that holds the last linear layer of the head, its name there, and the layer.
 
     Raises:
         LeanvitError: the head does not end in a linear layer.
     """
-    head = net.head
-    if isinstance(head, nn.Linear):
-        return net, "head", head
-    if isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear):
-        return head, str(len(head) - 1), head[-1]
-    raise LeanvitError(
-        f"{type(net).__name__}'s head ends in no linear layer: choose classifier=retrain"
-    )
+    *_, last = net.head.modules()
+    if not isinstance(last, nn.Linear):
+        raise LeanvitError(
+            f"{type(net).__name__}'s head ends in no linear layer: choose classifier=retrain"
+        )
+    holders = ((holder, name) for holder in net.modules() for name, each in holder.named_children()
+               if each is last)  # fmt: skip
+    return *next(holders), last

@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from leanvit.balanced_accuracy import balanced_accuracy
 from leanvit.classifiers.linear import last_linear
-from leanvit.errors import LeanvitError
+from leanvit.values import NonNegative
 
 TAUS = tuple(i / 10 for i in range(21))
 
@@ -29,16 +30,11 @@ class TauNorm:
 
     Args:
         tau: take this one instead.
-
-    Raises:
-        LeanvitError: ``tau`` is negative.
     """
 
     keeps_head = True
 
-    def __init__(self, tau: float | None = None) -> None:
-        if tau is not None and tau < 0:
-            raise LeanvitError(f"classifier.tau={tau} is negative: 0 to 2 are usual, null chooses")
+    def __init__(self, tau: NonNegative | None = None) -> None:
         self.tau = tau
 
     def __call__(self, net: nn.Module) -> None:
@@ -76,12 +72,11 @@ def choose_tau(
     labels: Int64[Tensor, " n"],
 ) -> float:
     """The tau of ``TAUS`` with the best balanced accuracy; of equals the smallest."""
-    counts = torch.bincount(labels, minlength=len(weight))
-    present = counts > 0
+    num_classes = len(weight)
 
-    def balanced_accuracy(tau: float) -> float:
-        right = (features @ normalised(weight, tau).T).argmax(1) == labels
-        hits = torch.bincount(labels, weights=right.double(), minlength=len(weight))
-        return float((hits[present] / counts[present]).mean())
+    def balanced(tau: float) -> float:
+        answers = (features @ normalised(weight, tau).T).argmax(1)
+        cells = torch.bincount(labels * num_classes + answers, minlength=num_classes**2)
+        return balanced_accuracy(cells.view(num_classes, num_classes).double())
 
-    return max(TAUS, key=balanced_accuracy)
+    return max(TAUS, key=balanced)

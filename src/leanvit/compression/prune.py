@@ -2,9 +2,7 @@
 
 Sources: the importance of a channel, Molchanov et al., "Importance Estimation for Neural Network
 Pruning", CVPR 2019 (https://arxiv.org/abs/1906.10771); of a head, Michel et al., "Are Sixteen Heads
-Really Better than One?", NeurIPS 2019 (https://arxiv.org/abs/1905.10650); the layers that must lose
-a channel together, Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023
-(https://arxiv.org/abs/2301.12900), by its own library, torch-pruning.
+Really Better than One?", NeurIPS 2019 (https://arxiv.org/abs/1905.10650).
 
 - What can go is listed by :func:`leanvit.compression.resize.prunable`: whole heads, hidden channels
   of MLPs and of MBConvs, channels in the middle of stems, tokenisers and heads of two layers.
@@ -20,8 +18,6 @@ Deviations:
 
 - The absolute slope of each batch is averaged; Molchanov et al. average its square.
 - Michel et al. scale the importances of each layer to norm 1; here the loss compares the layers.
-- Of torch-pruning only the graph and the cutting are used. Its pruners aim at shares of channels
-  and not of MACs, and its graph does not find the heads of Swin and of ViT-Conv.
 """
 
 import copy
@@ -31,19 +27,19 @@ import operator
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from leanvit.compression.cut import cut, one_image
 from leanvit.compression.importance import magnitude, num_spare, taylor, weakest
-from leanvit.compression.resize import Heads, Units, prunable
+from leanvit.compression.resize import HeadUnits, Units, prunable
 from leanvit.errors import LeanvitError
+from leanvit.values import Between, Count, Positive, Whole
 
 Losses = Callable[[nn.Module], Iterable[Tensor]]
-IMPORTANCES = ("taylor", "magnitude")
+Importance = Literal["taylor", "magnitude"]
 
 
 @dataclass(frozen=True)
@@ -61,34 +57,16 @@ class Prune:
             over that layer's mean. It needs no images and does not know the loss.
         batches: training batches that the Taylor importance is averaged over, in each step.
         multiple: channels leave until a multiple of this number is left, and no fewer than this.
-
-    Raises:
-        LeanvitError: a value that cannot be.
     """
 
-    macs: float = 0.5
-    steps: int = 3
-    epochs: int = 30
-    lr_scale: float = 0.3
+    macs: Between = 0.5
+    steps: Count = 3
+    epochs: Whole = 30
+    lr_scale: Positive = 0.3
     teach: bool = True
-    importance: str = "taylor"
-    batches: int = 32
-    multiple: int = 8
-
-    def __post_init__(self) -> None:
-        if not 0 < self.macs < 1:
-            raise LeanvitError(
-                f"method.macs={self.macs}: give the share of the MACs that is left, above 0 and "
-                "below 1"
-            )
-        if not self.lr_scale > 0:
-            raise LeanvitError(
-                f"method.lr_scale={self.lr_scale}: give a factor above 0, such as 0.3"
-            )
-        _check_importance(self.importance)
-        for name, least in {"steps": 1, "epochs": 0, "batches": 1, "multiple": 1}.items():
-            if getattr(self, name) < least:
-                raise LeanvitError(f"method.{name}={getattr(self, name)}: give {least} or more")
+    importance: Importance = "taylor"
+    batches: Count = 32
+    multiple: Count = 8
 
     @property
     def schedule(self) -> list[tuple[float, int]]:
@@ -128,7 +106,7 @@ def prune(
     image_size: int,
     macs_share: float,
     loss_on_batches: Losses | None = None,
-    importance: str = "taylor",
+    importance: Importance = "taylor",
     batches: int = 32,
     multiple: int = 8,
 ) -> None:
@@ -146,9 +124,8 @@ def prune(
         importance, batches, multiple: see :class:`Prune`.
 
     Raises:
-        LeanvitError: a net that cannot be pruned, or not so far; a value that cannot be.
+        LeanvitError: a net that cannot be pruned, or not so far.
     """
-    _check_importance(importance)
     units, costs, multiples, macs = _survey(net, image_size, macs_share, multiple)
     with _traceable(net):
         if importance == "magnitude":
@@ -160,7 +137,9 @@ def prune(
         else:
             scores = taylor(units, itertools.islice(loss_on_batches(net), batches))
         chosen = weakest(scores, costs, multiples, (1 - macs_share) * macs)
-        cut(net, one_image(net, image_size), units, chosen)
+        for each, gone in zip(units, map(set, chosen), strict=True):
+            if gone:
+                each.keep([place for place in range(each.num) if place not in gone])
 
 
 class _Survey(NamedTuple):
@@ -181,8 +160,8 @@ def _survey(net: nn.Module, image_size: int, macs_share: float, multiple: int) -
     """
     units = prunable(net)
     macs_of = _macs_of(net, image_size)
-    costs = [_macs_of_one(each, macs_of) for each in units]
-    multiples = [1 if isinstance(each, Heads) else multiple for each in units]
+    costs = [each.macs(macs_of) // each.num for each in units]
+    multiples = [1 if isinstance(each, HeadUnits) else multiple for each in units]
     spare = (num_spare(each.num, least) for each, least in zip(units, multiples, strict=True))
     least = 1 - sum(map(operator.mul, spare, costs)) / macs_of[""]
     if not least <= macs_share < 1:
@@ -204,20 +183,11 @@ def _macs_of(net: nn.Module, image_size: int) -> dict[str, int]:
     """MACs of each module that has any, by its name; of the net under ""."""
     shadow = copy.deepcopy(net).to("meta").eval()
     with FlopCounterMode(display=False) as counter:
-        shadow(one_image(shadow, image_size))
+        weight = next(shadow.parameters())
+        shadow(weight.new_zeros(1, 3, image_size, image_size))
     counts = counter.get_flop_counts()
     # names begin with the net's class
     return {name.partition(".")[2]: sum(each.values()) // 2 for name, each in counts.items()}
-
-
-def _macs_of_one(units: Units, macs: dict[str, int]) -> int:
-    """MACs of one head or channel: of its part, the share."""
-    if isinstance(units, Heads):
-        # PVT's reduction of the map comes before the heads, and is paid without them
-        total = macs[units.name] - macs.get(f"{units.name}.reduction", 0)
-    else:
-        total = sum(macs.get(name, 0) for name in units.names)
-    return total // units.num
 
 
 @contextmanager
@@ -234,8 +204,3 @@ def _traceable(net: nn.Module) -> Iterator[None]:
             module.training = mode
         for name, parameter in net.named_parameters():  # other objects than before, as many
             parameter.requires_grad_(trained[name])
-
-
-def _check_importance(importance: str) -> None:
-    if importance not in IMPORTANCES:
-        raise LeanvitError(f"method.importance={importance}: choose from {', '.join(IMPORTANCES)}")

@@ -1,9 +1,8 @@
 """Scaled dot-product attention through one of torch's kernels, and a look at its weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,24 +10,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.flex_attention import flex_attention
 
-from leanvit.errors import LeanvitError
-
-KERNELS = ("sdpa", "math", "flex")
+Kernel = Literal["sdpa", "math"]
 
 _records: list[Tensor] | None = None  # where `attend` leaves its weights while they are recorded
-
-
-def check_kernel(kernel: str) -> str:
-    """The name of an attention kernel.
-
-    Raises:
-        LeanvitError: there is none of that name.
-    """
-    if kernel not in KERNELS:
-        raise LeanvitError(f"attention={kernel}: choose from {', '.join(KERNELS)}")
-    return kernel
 
 
 def split_heads(
@@ -52,7 +37,7 @@ def attend(
     value: Float[Tensor, "batch heads keys dim_value"],
     bias: Float[Tensor, "..."] | None = None,
     scale: float | None = None,
-    kernel: str = "sdpa",
+    kernel: Kernel = "sdpa",
 ) -> Float[Tensor, "batch heads queries dim_value"]:
     """softmax(scale * query @ key^T + bias) @ value, for each head.
 
@@ -61,15 +46,10 @@ def attend(
             A query whose every bias is -inf attends to nothing and gets zeros.
         scale: of the scores; ``None``: ``dim_head ** -0.5``.
         kernel: ``"sdpa"``, torch's fused one, whose memory grows with the number of tokens;
-            ``"math"``, the literal formula, whose memory grows with its square; ``"flex"``,
-            FlexAttention compiled for a GPU (elsewhere, as in counting costs, ``"sdpa"``).
+            ``"math"``, the literal formula, whose memory grows with its square.
     """
     if kernel == "math" or _records is not None:
         return _literal(query, key, value, bias, scale)
-    if kernel == "flex" and query.is_cuda:
-        if torch.compiler.is_compiling():  # with the whole net
-            return flex(flex_attention, query, key, value, bias, scale)
-        return flex(_compiled_flex(), query, key, value, bias, scale)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
 
 
@@ -87,28 +67,6 @@ def _literal(
     if _records is not None:
         _records.append(weights)
     return weights.to(value.dtype) @ value
-
-
-def flex(
-    kernel: Callable[..., Any],
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor | None,
-    scale: float | None,
-) -> Tensor:
-    """The same through a form of FlexAttention (https://arxiv.org/abs/2412.05496)."""
-    if bias is None:
-        return kernel(query, key, value, scale=scale)
-    each = bias.expand(*query.shape[:-1], key.shape[-2])
-    # no `def`: the tests check the types of every function, which cannot be traced
-    add_bias = lambda score, batch, head, i, j: score + each[batch, head, i, j]  # noqa: E731
-    return kernel(query, key, value, score_mod=add_bias, scale=scale)
-
-
-@cache
-def _compiled_flex() -> Callable[..., Any]:
-    return torch.compile(flex_attention)
 
 
 @contextmanager

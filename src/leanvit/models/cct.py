@@ -19,16 +19,19 @@ Deviations:
 """
 
 import itertools
+from typing import Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from leanvit.errors import LeanvitError
+from leanvit.models.attention import Kernel
+from leanvit.models.convolution_parts import StochasticDepth
 from leanvit.models.readout import Readout
 from leanvit.models.vit import Attention
+from leanvit.values import Count, ShareBelowOne
 
 
 class Block(nn.Module):
@@ -41,7 +44,7 @@ class Block(nn.Module):
         mlp_dim: int,
         dropout: float,
         drop_path_rate: float,
-        attention: str,
+        attention: Kernel,
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dim)
@@ -54,7 +57,7 @@ class Block(nn.Module):
             nn.Linear(mlp_dim, dim),
             nn.Dropout(dropout),
         )
-        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+        self.drop_path = StochasticDepth(drop_path_rate)
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"]
@@ -116,24 +119,24 @@ class CCT(nn.Module):
 
     def __init__(
         self,
-        image_size: int,
-        num_classes: int,
-        num_convolutions: int,
-        kernel_size: int,
-        dim: int,
-        depth: int,
-        heads: int,
-        mlp_dim: int,
-        positions: str = "learnable",
-        in_channels: int = 3,
-        dropout: float = 0.0,
-        emb_dropout: float = 0.0,
-        drop_path_rate: float = 0.0,
+        image_size: Count,
+        num_classes: Count,
+        num_convolutions: Count,
+        kernel_size: Count,
+        dim: Count,
+        depth: Count,
+        heads: Count,
+        mlp_dim: Count,
+        positions: Literal["learnable", "sinusoidal"] = "learnable",
+        in_channels: Count = 3,
+        dropout: ShareBelowOne = 0.0,
+        emb_dropout: ShareBelowOne = 0.0,
+        drop_path_rate: ShareBelowOne = 0.0,
         readout: str = "sequence_pool",
-        attention: str = "sdpa",
+        attention: Kernel = "sdpa",
     ) -> None:
         super().__init__()
-        _check_sizes(image_size, num_convolutions, kernel_size, dim, heads, positions)
+        _check_sizes(image_size, num_convolutions, kernel_size, dim, heads)
         num_tokens = _map_size(image_size, num_convolutions, kernel_size) ** 2
         self.tokeniser = _tokeniser(in_channels, dim, num_convolutions, kernel_size)
         if positions == "learnable":
@@ -161,7 +164,11 @@ class CCT(nn.Module):
             elif isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
 
-    def embed(
+    @property
+    def steps(self) -> list[nn.Module]:
+        return list(self.blocks)
+
+    def begin(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch tokens dim"]:
         """Images to tokens: the tokeniser's map row by row; positions added."""
@@ -170,13 +177,19 @@ class CCT(nn.Module):
         )
         return self.emb_dropout(tokens + self.position_embedding)
 
+    def end(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch classes"]:
+        return self.head(self.readout(self.norm(tokens)))
+
+    def pool(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
+        return self.readout(tokens)
+
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
-        tokens = self.embed(images)
-        for block in self.blocks:
-            tokens = block(tokens)
-        return self.head(self.readout(self.norm(tokens)))
+        tokens = self.begin(images)
+        for step in self.steps:
+            tokens = step(tokens)
+        return self.end(tokens)
 
 
 def _tokeniser(
@@ -218,12 +231,8 @@ def _readout(readout: str, dim: int, num_tokens: int) -> nn.Module:
 
 
 def _check_sizes(
-    image_size: int, num_convolutions: int, kernel_size: int, dim: int, heads: int, positions: str
+    image_size: int, num_convolutions: int, kernel_size: int, dim: int, heads: int
 ) -> None:
-    if positions not in ("learnable", "sinusoidal"):
-        raise LeanvitError(f"CCT: positions={positions}; choose from learnable, sinusoidal.")
-    if num_convolutions < 1:
-        raise LeanvitError(f"CCT: num_convolutions {num_convolutions}; give 1 or more.")
     if _map_size(image_size, num_convolutions, kernel_size) < 2:
         large_enough = next(
             size

@@ -24,18 +24,21 @@ experiments ``coatnet_v0.*`` repeat, and it is made for images of 32 pixels:
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from einops import rearrange
 from einops.layers.torch import Rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.ops import SqueezeExcitation, StochasticDepth
 
+from leanvit.contracts import Heads
 from leanvit.errors import LeanvitError
-from leanvit.models.attention import attend, check_kernel, join_heads, split_heads
+from leanvit.models.attention import Kernel, attend, join_heads, split_heads
+from leanvit.models.convolution_parts import SqueezeExcitation, StochasticDepth
 from leanvit.models.readout import Readout
 from leanvit.models.relative_position import relative_position_bias, relative_position_index
+from leanvit.values import Count, Positive, ShareBelowOne
 
 
 class MBConv(nn.Module):
@@ -68,7 +71,7 @@ class MBConv(nn.Module):
             nn.Conv2d(hidden, out_dim, 1, bias=False),
             nn.BatchNorm2d(out_dim),
         )
-        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+        self.drop_path = StochasticDepth(drop_path_rate)
 
     def forward(
         self, features: Float[Tensor, "batch in_dim height width"]
@@ -84,10 +87,10 @@ class RelativeAttention(nn.Module):
     relative_position_index: Tensor
 
     def __init__(
-        self, dim: int, map_size: int, heads: int, dim_head: int, dropout: float, attention: str
+        self, dim: int, map_size: int, heads: int, dim_head: int, dropout: float, attention: Kernel
     ) -> None:
         super().__init__()
-        self.heads, self.kernel = heads, check_kernel(attention)
+        self.heads, self.kernel = heads, attention
         self.qkv = nn.Linear(dim, 3 * heads * dim_head, bias=False)
         self.out = nn.Linear(heads * dim_head, dim)
         self.dropout = nn.Dropout(dropout)
@@ -105,6 +108,9 @@ class RelativeAttention(nn.Module):
         attended = attend(query, key, value, bias=self.position_bias(), kernel=self.kernel)
         return self.dropout(self.out(join_heads(attended)))
 
+    def units(self) -> list[Heads]:
+        return [Heads(self, makers=[self.qkv], reader=self.out, tables=["relative_position_table"])]
+
 
 class TransformerBlock(nn.Module):
     """Pre-norm block: relative attention and an MLP four times as wide, each with a residual."""
@@ -116,7 +122,7 @@ class TransformerBlock(nn.Module):
         heads: int,
         dim_head: int,
         dropout: float,
-        attention: str,
+        attention: Kernel,
         drop_path_rate: float,
     ) -> None:
         super().__init__()
@@ -130,7 +136,7 @@ class TransformerBlock(nn.Module):
             nn.Linear(4 * dim, dim),
             nn.Dropout(dropout),
         )
-        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+        self.drop_path = StochasticDepth(drop_path_rate)
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"]
@@ -171,7 +177,7 @@ def _transformer_stage(
     heads: int,
     dim_head: int,
     dropout: float,
-    attention: str,
+    attention: Kernel,
     drop_path_rates: Sequence[float],
 ) -> nn.Sequential:
     return nn.Sequential(
@@ -218,21 +224,21 @@ class CoAtNet(nn.Module):
 
     def __init__(
         self,
-        image_size: int,
-        num_classes: int,
-        block_types: Sequence[str],
-        dims: Sequence[int],
-        depths: Sequence[int],
-        transformer_heads: int,
-        transformer_dim_head: int,
-        mbconv_expand_ratios: Sequence[int],
-        mbconv_kernel_sizes: Sequence[int],
-        se_ratio: float,
-        in_channels: int = 3,
-        dropout: float = 0.0,
-        drop_path_rate: float = 0.0,
+        image_size: Count,
+        num_classes: Count,
+        block_types: Sequence[Literal["mbconv", "transformer"]],
+        dims: Sequence[Count],
+        depths: Sequence[Count],
+        transformer_heads: Count,
+        transformer_dim_head: Count,
+        mbconv_expand_ratios: Sequence[Count],
+        mbconv_kernel_sizes: Sequence[Count],
+        se_ratio: Positive,
+        in_channels: Count = 3,
+        dropout: ShareBelowOne = 0.0,
+        drop_path_rate: ShareBelowOne = 0.0,
         readout: str = "mean",
-        attention: str = "sdpa",
+        attention: Kernel = "sdpa",
     ) -> None:
         super().__init__()
         _check_stages(block_types, dims, depths, mbconv_expand_ratios, mbconv_kernel_sizes)
@@ -273,12 +279,31 @@ class CoAtNet(nn.Module):
             elif isinstance(module, RelativeAttention):
                 nn.init.trunc_normal_(module.relative_position_table, std=0.02)
 
+    @property
+    def steps(self) -> list[nn.Module]:
+        return list(self.stages)
+
+    def begin(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch dim new_height new_width"]:
+        return self.stem(images)
+
+    def end(
+        self, features: Float[Tensor, "batch dim height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        tokens = rearrange(features, "batch dim height width -> batch (height width) dim")
+        return self.head(self.readout(self.norm(tokens)))
+
+    def pool(self, features: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch dim"]:
+        return features.mean(dim=(2, 3))
+
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
-        features = self.stages(self.stem(images))
-        tokens = self.norm(rearrange(features, "batch dim h w -> batch (h w) dim"))
-        return self.head(self.readout(tokens))
+        features = self.begin(images)
+        for step in self.steps:
+            features = step(features)
+        return self.end(features)
 
 
 def _check_stages(
@@ -300,8 +325,6 @@ def _check_stages(
             f"CoAtNet: block_types {list(block_types)} cannot be built; "
             "give mbconv stages first and transformer stages after, and no others."
         )
-    if min(depths) < 1:
-        raise LeanvitError(f"CoAtNet: depths {list(depths)} has an empty stage; give 1 or more.")
     if not len(expand_ratios) == len(kernel_sizes) == num_mbconv:
         raise LeanvitError(
             f"CoAtNet: mbconv_expand_ratios has {len(expand_ratios)} entries and "

@@ -33,9 +33,11 @@ Deviations:
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from leanvit.contracts import Heads
 from leanvit.errors import LeanvitError
-from leanvit.models.attention import attend, check_kernel, join_heads, split_heads
+from leanvit.models.attention import Kernel, attend, join_heads, split_heads
 from leanvit.models.vit import ViT
+from leanvit.values import Count, ShareBelowOne
 
 
 class Attention(nn.Module):
@@ -49,10 +51,10 @@ class Attention(nn.Module):
         share_kv: bool,
         heads: int,
         dropout: float,
-        attention: str,
+        attention: Kernel,
     ) -> None:
         super().__init__()
-        self.heads, self.kernel = heads, check_kernel(attention)
+        self.heads, self.kernel = heads, attention
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.key_projection = nn.Linear(num_tokens, num_projected, bias=False)  # the paper's E
         self.value_projection = (  # the paper's F
@@ -85,6 +87,9 @@ class Attention(nn.Module):
         """
         return weights @ self.value_projection.weight.to(weights.dtype)
 
+    def units(self) -> list[Heads]:
+        return [Heads(self, makers=[self.qkv], reader=self.out)]
+
 
 class LinformerViT(ViT):
     """Vision transformer with linear attention: square images to logits.
@@ -101,21 +106,21 @@ class LinformerViT(ViT):
 
     def __init__(
         self,
-        image_size: int,
-        patch_size: int,
-        num_classes: int,
-        dim: int,
-        depth: int,
-        heads: int,
-        mlp_dim: int,
-        num_projected: int,
+        image_size: Count,
+        patch_size: Count,
+        num_classes: Count,
+        dim: Count,
+        depth: Count,
+        heads: Count,
+        mlp_dim: Count,
+        num_projected: Count,
         share_kv: bool = False,
-        in_channels: int = 3,
-        dropout: float = 0.0,
-        emb_dropout: float = 0.0,
-        drop_path_rate: float = 0.0,
+        in_channels: Count = 3,
+        dropout: ShareBelowOne = 0.0,
+        emb_dropout: ShareBelowOne = 0.0,
+        drop_path_rate: ShareBelowOne = 0.0,
         readout: str = "cls",
-        attention: str = "sdpa",
+        attention: Kernel = "sdpa",
     ) -> None:
         super().__init__(
             image_size,
@@ -133,7 +138,7 @@ class LinformerViT(ViT):
             attention=attention,
         )
         num_tokens = self.position_embedding.shape[1]
-        if not 1 <= num_projected <= num_tokens:
+        if num_projected > num_tokens:
             raise LeanvitError(
                 f"LinformerViT: num_projected {num_projected} does not suit the {num_tokens} "
                 f"tokens of an image; take 1 to {num_tokens}, and less than half of them to save "

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum
 
 from leanvit.errors import LeanvitError
-from leanvit.models.order import blocks_in_order
+from leanvit.models.order import head_parameters, parameters_in_order
 from leanvit.weights import mismatch
 
 # mean and standard deviation per channel, in 0..1, of the images that the weights were made with
@@ -30,12 +30,12 @@ def check_input_size(input_size: int, multiple: int) -> None:
         )
 
 
-def find_weights(weights: str, entry: WeightsEnum) -> Path:
+def find_weights(weights: str, url: str) -> Path:
     """The file of a net's weights, downloaded where it must be.
 
     Args:
         weights: "imagenet" for torchvision's own, or the path of a file.
-        entry: torchvision's name for its own.
+        url: of torchvision's own.
 
     Raises:
         LeanvitError: there is no such file; the message says where to put it.
@@ -45,21 +45,21 @@ def find_weights(weights: str, entry: WeightsEnum) -> Path:
         if not path.is_file():
             raise LeanvitError(f"model.weights={weights}: there is no such file")
         return path
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(entry.url, str(path), path.stem.rpartition("-")[2])
+            torch.hub.download_url_to_file(url, str(path), path.stem.rpartition("-")[2])
         except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash the other
             raise LeanvitError(
-                f"model.weights=imagenet: {entry.url} cannot be downloaded "
+                f"model.weights=imagenet: {url} cannot be downloaded "
                 f"({' '.join(str(error).split())}): put that file at {path}, or name one with "
                 "model.weights=<path>, or train from scratch with model.weights=null"
             ) from error
     return path
 
 
-def load_weights(net: nn.Module, path: Path, rename: Callable[[State], State]) -> None:
+def load_weights(net: Any, path: Path, rename: Callable[[State], State]) -> None:
     """Load torchvision's weights into ``net``; a head of other classes, or none, leaves its own.
 
     Args:
@@ -75,11 +75,14 @@ def load_weights(net: nn.Module, path: Path, rename: Callable[[State], State]) -
         raise LeanvitError(
             f"model.weights={path} is damaged or not a state dict in torchvision's names"
         ) from error
-    wanted = net.state_dict()
+    wanted = net.state_dict(keep_vars=True)
+    read, head = (
+        {id(each) for each in some} for some in (head_parameters(net), net.head.parameters())
+    )
     for name, value in wanted.items():
-        is_head = name.startswith("head.") and found.get(name, value).shape != value.shape
-        if is_head or (name.startswith(("head.", "readout.")) and name not in found):
-            found[name] = value
+        is_other = id(value) in head and found.get(name, value).shape != value.shape
+        if is_other or (id(value) in read and name not in found):
+            found[name] = value.detach()
     if words := mismatch(found, wanted):
         raise LeanvitError(f"model.weights={path} are weights of another net: {words}")
     if not next(net.parameters()).is_meta:
@@ -105,24 +108,20 @@ def freeze(net: nn.Module, finetune: str) -> None:
     """
     if finetune == "all":
         return
-    blocks = blocks_in_order(net)
+    _, *blocks, end = parameters_in_order(net)
     given = re.fullmatch(r"last_(\d+)", finetune)
     num_blocks = int(given[1]) if given else 0
     if finetune != "head" and not 1 <= num_blocks <= len(blocks):
         raise LeanvitError(
             f"model.finetune={finetune}: choose all, head, or last_1 to last_{len(blocks)}"
         )
-    trained = [net.head, net.readout]
-    if num_blocks:
-        trained += [net.norm, *(module for block in blocks[-num_blocks:] for module in block)]
+    last = [each for block in blocks[-num_blocks:] for each in block] + end if num_blocks else []
     net.requires_grad_(False)
-    for part in trained:
-        part.requires_grad_(True)
+    for parameter in [*head_parameters(net), *last]:
+        parameter.requires_grad_(True)
 
 
 def backbone_is_frozen(net: nn.Module) -> bool:
     """Whether nothing but the head, and what the readout weighs, is trained."""
-    return not any(
-        parameter.requires_grad and not name.startswith(("head.", "readout."))
-        for name, parameter in net.named_parameters()
-    )
+    head = {id(parameter) for parameter in head_parameters(net)}
+    return not any(each.requires_grad and id(each) not in head for each in net.parameters())

@@ -29,11 +29,13 @@ from einops import rearrange, repeat
 from einops.layers.torch import Rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
+from leanvit.contracts import Heads
 from leanvit.errors import LeanvitError
-from leanvit.models.attention import attend, check_kernel
+from leanvit.models.attention import Kernel, attend
+from leanvit.models.convolution_parts import StochasticDepth
 from leanvit.models.readout import Readout
+from leanvit.values import Count, Positive, ShareBelowOne
 
 
 class SpatialReductionAttention(nn.Module):
@@ -47,10 +49,10 @@ class SpatialReductionAttention(nn.Module):
         sr_ratio: int,
         dropout: float,
         norm_eps: float,
-        attention: str,
+        attention: Kernel,
     ) -> None:
         super().__init__()
-        self.heads, self.kernel = heads, check_kernel(attention)
+        self.heads, self.kernel = heads, attention
         self.map_size, self.sr_ratio = map_size, sr_ratio
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
@@ -105,6 +107,10 @@ class SpatialReductionAttention(nn.Module):
         )
         return spread / self.sr_ratio**2
 
+    def units(self) -> list[Heads]:
+        reduction = [self.reduction] if self.sr_ratio > 1 else []  # for all heads together
+        return [Heads(self, [self.query, self.key_value], self.out, unpruned=reduction)]
+
 
 class Block(nn.Module):
     """Pre-norm block: spatial-reduction attention and a convolutional MLP, each with a residual."""
@@ -118,7 +124,7 @@ class Block(nn.Module):
         sr_ratio: int,
         dropout: float,
         norm_eps: float,
-        attention: str,
+        attention: Kernel,
         drop_path_rate: float,
     ) -> None:
         super().__init__()
@@ -138,7 +144,7 @@ class Block(nn.Module):
             nn.Linear(hidden, dim),
             nn.Dropout(dropout),
         )
-        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+        self.drop_path = StochasticDepth(drop_path_rate)
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"]
@@ -187,20 +193,20 @@ class PVT(nn.Module):
 
     def __init__(
         self,
-        image_size: int,
-        num_classes: int,
-        dims: Sequence[int],
-        depths: Sequence[int],
-        heads: Sequence[int],
-        mlp_ratios: Sequence[float],
-        sr_ratios: Sequence[int],
-        patch_strides: Sequence[int],
-        in_channels: int = 3,
-        dropout: float = 0.0,
-        drop_path_rate: float = 0.0,
-        norm_eps: float = 1e-5,
+        image_size: Count,
+        num_classes: Count,
+        dims: Sequence[Count],
+        depths: Sequence[Count],
+        heads: Sequence[Count],
+        mlp_ratios: Sequence[Positive],
+        sr_ratios: Sequence[Count],
+        patch_strides: Sequence[Count],
+        in_channels: Count = 3,
+        dropout: ShareBelowOne = 0.0,
+        drop_path_rate: ShareBelowOne = 0.0,
+        norm_eps: Positive = 1e-5,
         readout: str = "mean",
-        attention: str = "sdpa",
+        attention: Kernel = "sdpa",
     ) -> None:
         super().__init__()
         _check_stages(dims, depths, heads, mlp_ratios, sr_ratios, patch_strides)
@@ -238,12 +244,31 @@ class PVT(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    @property
+    def steps(self) -> list[nn.Module]:
+        return list(self.stages)
+
+    def begin(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        return images  # each stage begins with a patch embedding, the first one too
+
+    def end(
+        self, features: Float[Tensor, "batch dim height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        tokens = rearrange(features, "batch dim height width -> batch (height width) dim")
+        return self.head(self.readout(self.norm(tokens)))
+
+    def pool(self, features: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch dim"]:
+        return features.mean(dim=(2, 3))
+
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
-        features = self.stages(images)
-        tokens = rearrange(features, "batch dim height width -> batch (height width) dim")
-        return self.head(self.readout(self.norm(tokens)))
+        features = self.begin(images)
+        for step in self.steps:
+            features = step(features)
+        return self.end(features)
 
 
 def _check_stages(

@@ -24,12 +24,14 @@ from einops import rearrange
 from einops.layers.torch import Rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
+from leanvit.contracts import Heads
 from leanvit.errors import LeanvitError
-from leanvit.models.attention import attend, check_kernel
+from leanvit.models.attention import Kernel, attend
+from leanvit.models.convolution_parts import StochasticDepth
 from leanvit.models.readout import Readout
 from leanvit.models.relative_position import relative_position_bias, relative_position_index
+from leanvit.values import Count, Positive, ShareBelowOne
 
 
 def window_places(
@@ -68,11 +70,11 @@ class WindowAttention(nn.Module):
         shift: int,
         heads: int,
         dropout: float,
-        attention: str,
+        attention: Kernel,
     ) -> None:
         super().__init__()
         self.map_size, self.window_size, self.shift = map_size, window_size, shift
-        self.heads, self.kernel = heads, check_kernel(attention)
+        self.heads, self.kernel = heads, attention
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
@@ -123,6 +125,9 @@ class WindowAttention(nn.Module):
         )
         return full
 
+    def units(self) -> list[Heads]:
+        return [Heads(self, makers=[self.qkv], reader=self.out, tables=["relative_position_table"])]
+
 
 class Block(nn.Module):
     """One pre-norm block: window attention and MLP, each skipped by a residual connection."""
@@ -147,7 +152,7 @@ class Block(nn.Module):
             nn.Linear(mlp_dim, dim),
             nn.Dropout(dropout),
         )
-        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+        self.drop_path = StochasticDepth(drop_path_rate)
 
     def forward(
         self, features: Float[Tensor, "batch height width dim"]
@@ -202,20 +207,20 @@ class Swin(nn.Module):
 
     def __init__(
         self,
-        image_size: int,
-        patch_size: int,
-        num_classes: int,
-        dim: int,
-        depths: Sequence[int],
-        heads: Sequence[int],
-        window_size: int,
-        mlp_ratio: float = 4.0,
-        in_channels: int = 3,
-        dropout: float = 0.0,
-        drop_path_rate: float = 0.0,
-        norm_eps: float = 1e-5,
+        image_size: Count,
+        patch_size: Count,
+        num_classes: Count,
+        dim: Count,
+        depths: Sequence[Count],
+        heads: Sequence[Count],
+        window_size: Count,
+        mlp_ratio: Positive = 4.0,
+        in_channels: Count = 3,
+        dropout: ShareBelowOne = 0.0,
+        drop_path_rate: ShareBelowOne = 0.0,
+        norm_eps: Positive = 1e-5,
         readout: str = "mean",
-        attention: str = "sdpa",
+        attention: Kernel = "sdpa",
     ) -> None:
         super().__init__()
         _check_stages(dim, depths, heads)
@@ -256,12 +261,32 @@ class Swin(nn.Module):
             elif isinstance(module, WindowAttention):
                 nn.init.trunc_normal_(module.relative_position_table, std=0.02)
 
+    @property
+    def steps(self) -> list[nn.Module]:
+        return list(self.stages)
+
+    def begin(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch new_height new_width dim"]:
+        return self.patch_embedding(images)
+
+    def end(
+        self, features: Float[Tensor, "batch height width dim"]
+    ) -> Float[Tensor, "batch classes"]:
+        features = self.norm(features)
+        tokens = rearrange(features, "batch height width dim -> batch (height width) dim")
+        return self.head(self.readout(tokens))
+
+    def pool(self, features: Float[Tensor, "batch height width dim"]) -> Float[Tensor, "batch dim"]:
+        return features.mean(dim=(1, 2))
+
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
-        features = self.norm(self.stages(self.patch_embedding(images)))
-        tokens = rearrange(features, "batch height width dim -> batch (height width) dim")
-        return self.head(self.readout(tokens))
+        features = self.begin(images)
+        for step in self.steps:
+            features = step(features)
+        return self.end(features)
 
 
 def from_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -290,10 +315,10 @@ def _our_name(name: str) -> str:
 
 
 def _check_stages(dim: int, depths: Sequence[int], heads: Sequence[int]) -> None:
-    if not len(depths) == len(heads) > 0 or min(*depths, *heads) < 1:
+    if not len(depths) == len(heads) > 0:
         raise LeanvitError(
             f"Swin: depths {list(depths)} and heads {list(heads)} do not describe the same stages; "
-            "give each one entry of 1 or more per stage."
+            "give each one entry per stage."
         )
     for stage, num_heads in enumerate(heads):
         if dim * 2**stage % num_heads != 0:

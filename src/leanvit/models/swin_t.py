@@ -15,8 +15,8 @@ pixels out of 232.
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.models import Swin_T_Weights
 
+from leanvit.models.attention import Kernel
 from leanvit.models.pretrained import (
     IMAGENET_STATISTICS,
     check_input_size,
@@ -25,6 +25,9 @@ from leanvit.models.pretrained import (
     load_weights,
 )
 from leanvit.models.swin import Swin, from_torchvision
+from leanvit.values import Count, ShareBelowOne
+
+WEIGHTS = "https://download.pytorch.org/models/swin_t-704ceda3.pth"  # torchvision's IMAGENET1K_V1
 
 
 class SwinT(Swin):
@@ -45,16 +48,16 @@ class SwinT(Swin):
 
     def __init__(
         self,
-        image_size: int,
-        num_classes: int,
+        image_size: Count,
+        num_classes: Count,
         weights: str | None = "imagenet",
         finetune: str = "all",
-        input_size: int = 224,
-        window_size: int = 7,
-        dropout: float = 0.0,
-        drop_path_rate: float = 0.0,
+        input_size: Count = 224,
+        window_size: Count = 7,
+        dropout: ShareBelowOne = 0.0,
+        drop_path_rate: ShareBelowOne = 0.0,
         readout: str = "mean",
-        attention: str = "sdpa",
+        attention: Kernel = "sdpa",
     ) -> None:
         check_input_size(input_size, 32)
         super().__init__(
@@ -73,12 +76,12 @@ class SwinT(Swin):
         self.image_size, self.input_size = image_size, input_size
         if weights:
             self.statistics = IMAGENET_STATISTICS  # of the normalisation, in place of the data's
-            path = find_weights(weights, Swin_T_Weights.IMAGENET1K_V1)
+            path = find_weights(weights, WEIGHTS)
             load_weights(self, path, from_torchvision)
         freeze(self, finetune)
 
-    def forward(
+    def begin(
         self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch classes"]:
+    ) -> Float[Tensor, "batch new_height new_width dim"]:
         size = (self.input_size, self.input_size)
-        return super().forward(F.interpolate(images, size, mode="bilinear", antialias=True))
+        return super().begin(F.interpolate(images, size, mode="bilinear", antialias=True))

@@ -22,21 +22,23 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
+from leanvit.contracts import Heads
 from leanvit.errors import LeanvitError
-from leanvit.models.attention import attend, check_kernel, join_heads, split_heads
+from leanvit.models.attention import Kernel, attend, join_heads, split_heads
+from leanvit.models.convolution_parts import StochasticDepth
 from leanvit.models.readout import Readout
+from leanvit.values import Count, Positive, ShareBelowOne
 
 
 class Attention(nn.Module):
     """Multi-head self-attention over all tokens, with heads of ``dim // heads`` channels."""
 
     def __init__(
-        self, dim: int, heads: int, dropout: float, qkv_bias: bool, attention: str
+        self, dim: int, heads: int, dropout: float, qkv_bias: bool, attention: Kernel
     ) -> None:
         super().__init__()
-        self.heads, self.kernel = heads, check_kernel(attention)
+        self.heads, self.kernel = heads, attention
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.out = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
@@ -47,6 +49,9 @@ class Attention(nn.Module):
         query, key, value = split_heads(self.qkv(tokens), self.heads)
         attended = attend(query, key, value, kernel=self.kernel)
         return self.dropout(self.out(join_heads(attended)))
+
+    def units(self) -> list[Heads]:
+        return [Heads(self, makers=[self.qkv], reader=self.out)]
 
 
 class Block(nn.Module):
@@ -61,7 +66,7 @@ class Block(nn.Module):
         drop_path_rate: float,
         qkv_bias: bool,
         norm_eps: float,
-        attention: str,
+        attention: Kernel,
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dim, norm_eps)
@@ -74,7 +79,7 @@ class Block(nn.Module):
             nn.Linear(mlp_dim, dim),
             nn.Dropout(dropout),
         )
-        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+        self.drop_path = StochasticDepth(drop_path_rate)
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"]
@@ -112,21 +117,21 @@ class ViT(nn.Module):
 
     def __init__(
         self,
-        image_size: int,
-        patch_size: int,
-        num_classes: int,
-        dim: int,
-        depth: int,
-        heads: int,
-        mlp_dim: int,
-        in_channels: int = 3,
-        dropout: float = 0.0,
-        emb_dropout: float = 0.0,
-        drop_path_rate: float = 0.0,
+        image_size: Count,
+        patch_size: Count,
+        num_classes: Count,
+        dim: Count,
+        depth: Count,
+        heads: Count,
+        mlp_dim: Count,
+        in_channels: Count = 3,
+        dropout: ShareBelowOne = 0.0,
+        emb_dropout: ShareBelowOne = 0.0,
+        drop_path_rate: ShareBelowOne = 0.0,
         qkv_bias: bool = False,
-        norm_eps: float = 1e-5,
+        norm_eps: Positive = 1e-5,
         readout: str = "cls",
-        attention: str = "sdpa",
+        attention: Kernel = "sdpa",
     ) -> None:
         super().__init__()
         _check_sizes(image_size, patch_size, dim, heads)
@@ -154,7 +159,11 @@ class ViT(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def embed(
+    @property
+    def steps(self) -> list[nn.Module]:
+        return list(self.blocks)
+
+    def begin(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch tokens dim"]:
         """Images to tokens: [CLS] first, then the patches row by row; positions added."""
@@ -165,15 +174,21 @@ class ViT(nn.Module):
         tokens = torch.cat((cls_tokens, patches), dim=1) + self.position_embedding
         return self.emb_dropout(tokens)
 
-    def forward(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch classes"]:
-        tokens = self.embed(images)
-        for block in self.blocks:
-            tokens = block(tokens)
+    def end(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch classes"]:
         if self.readout.reads_one_token:  # LayerNorm sees one token at a time: norm only that one
             return self.head(self.norm(self.readout(tokens)))
         return self.head(self.readout(self.norm(tokens)))
+
+    def pool(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
+        return self.readout(tokens)
+
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        tokens = self.begin(images)
+        for step in self.steps:
+            tokens = step(tokens)
+        return self.end(tokens)
 
 
 def _check_sizes(image_size: int, patch_size: int, dim: int, heads: int) -> None:

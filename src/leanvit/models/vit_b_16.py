@@ -17,9 +17,8 @@ import re
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.models import ViT_B_16_Weights
-from torchvision.models.vision_transformer import interpolate_embeddings
 
+from leanvit.models.attention import Kernel
 from leanvit.models.pretrained import (
     IMAGENET_STATISTICS,
     check_input_size,
@@ -28,7 +27,9 @@ from leanvit.models.pretrained import (
     load_weights,
 )
 from leanvit.models.vit import ViT
+from leanvit.values import Count, ShareBelowOne
 
+WEIGHTS = "https://download.pytorch.org/models/vit_b_16-c867db91.pth"  # torchvision's IMAGENET1K_V1
 # torchvision's names of modules, and ours
 NAMES = {
     r"^class_token$": "cls_token",
@@ -73,15 +74,15 @@ class ViTB16(ViT):
 
     def __init__(
         self,
-        image_size: int,
-        num_classes: int,
+        image_size: Count,
+        num_classes: Count,
         weights: str | None = "imagenet",
         finetune: str = "all",
-        input_size: int = 224,
-        dropout: float = 0.0,
-        drop_path_rate: float = 0.0,
+        input_size: Count = 224,
+        dropout: ShareBelowOne = 0.0,
+        drop_path_rate: ShareBelowOne = 0.0,
         readout: str = "cls",
-        attention: str = "sdpa",
+        attention: Kernel = "sdpa",
     ) -> None:
         check_input_size(input_size, 16)
         super().__init__(
@@ -102,18 +103,20 @@ class ViTB16(ViT):
         self.image_size, self.input_size = image_size, input_size
         if weights:
             self.statistics = IMAGENET_STATISTICS  # of the normalisation, in place of the data's
-            path = find_weights(weights, ViT_B_16_Weights.IMAGENET1K_V1)
+            path = find_weights(weights, WEIGHTS)
             load_weights(self, path, self._rename)
         freeze(self, finetune)
 
     def _rename(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         if "encoder.pos_embedding" in state:  # else they are another net's, which is told later
+            from torchvision.models.vision_transformer import interpolate_embeddings
+
             state = interpolate_embeddings(self.input_size, 16, state)
         return from_torchvision(state)
 
-    def embed(
+    def begin(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch tokens dim"]:
         """Enlarged images to tokens: [CLS] first, then the patches row by row."""
         size = (self.input_size, self.input_size)
-        return super().embed(F.interpolate(images, size, mode="bilinear", antialias=True))
+        return super().begin(F.interpolate(images, size, mode="bilinear", antialias=True))

@@ -21,14 +21,18 @@ Deviations:
   depth (``drop_path_rate``).
 """
 
+from typing import Literal
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
+from leanvit.contracts import Heads
 from leanvit.errors import LeanvitError
-from leanvit.models.attention import attend, check_kernel
+from leanvit.models.attention import Kernel, attend
+from leanvit.models.convolution_parts import StochasticDepth
+from leanvit.values import Count, Share, ShareBelowOne
 
 
 class Attention(nn.Module):
@@ -41,10 +45,10 @@ class Attention(nn.Module):
         dropout: float,
         attention_dropout: float,
         scale: str,
-        attention: str,
+        attention: Kernel,
     ) -> None:
         super().__init__()
-        self.heads, self.kernel = heads, check_kernel(attention)
+        self.heads, self.kernel = heads, attention
         self.scale = (dim if scale == "dim" else dim // heads) ** -0.5
         self.attention_dropout = attention_dropout
         self.qkv = nn.Conv2d(dim, 3 * dim, 1, bias=False)
@@ -81,6 +85,9 @@ class Attention(nn.Module):
         dropped = torch.rand_like(zeros, dtype=torch.float32) < self.attention_dropout
         return zeros.masked_fill(dropped, -torch.inf)
 
+    def units(self) -> list[Heads]:
+        return [Heads(self, makers=[self.qkv], reader=self.out)]
+
 
 class Block(nn.Module):
     """One pre-norm encoder block: attention and MLP, each skipped by a residual connection."""
@@ -94,7 +101,7 @@ class Block(nn.Module):
         attention_dropout: float,
         drop_path_rate: float,
         scale: str,
-        attention: str,
+        attention: Kernel,
     ) -> None:
         super().__init__()
         self.attention_norm = nn.BatchNorm2d(dim)
@@ -107,7 +114,7 @@ class Block(nn.Module):
             nn.Conv2d(mlp_dim, dim, 1),
             nn.Dropout(dropout),
         )
-        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+        self.drop_path = StochasticDepth(drop_path_rate)
 
     def forward(
         self, features: Float[Tensor, "batch dim rows columns"]
@@ -144,24 +151,22 @@ class ViTConv(nn.Module):
 
     def __init__(
         self,
-        image_size: int,
-        patch_size: int,
-        num_classes: int,
-        dim: int,
-        depth: int,
-        heads: int,
-        mlp_dim: int,
-        in_channels: int = 3,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        drop_path_rate: float = 0.0,
-        scale: str = "dim",
-        attention: str = "sdpa",
+        image_size: Count,
+        patch_size: Count,
+        num_classes: Count,
+        dim: Count,
+        depth: Count,
+        heads: Count,
+        mlp_dim: Count,
+        in_channels: Count = 3,
+        dropout: ShareBelowOne = 0.0,
+        attention_dropout: Share = 0.0,
+        drop_path_rate: ShareBelowOne = 0.0,
+        scale: Literal["dim", "head_dim"] = "dim",
+        attention: Kernel = "sdpa",
     ) -> None:
         super().__init__()
         _check_sizes(image_size, patch_size, dim, heads)
-        if scale not in ("dim", "head_dim"):
-            raise LeanvitError(f"ViTConv: scale={scale}: choose from dim, head_dim")
         map_size = image_size // patch_size
         self.patch_embedding = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
         self.position_embedding = nn.Parameter(torch.empty(1, dim, map_size, map_size))
@@ -192,19 +197,31 @@ class ViTConv(nn.Module):
                 for projection in module.qkv.weight.chunk(3):
                     nn.init.xavier_uniform_(projection)
 
-    def embed(
+    @property
+    def steps(self) -> list[nn.Module]:
+        return list(self.blocks)
+
+    def begin(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch dim rows columns"]:
         """Images to the map of their patches; positions added."""
         return self.patch_embedding(images) + self.position_embedding
 
+    def end(
+        self, features: Float[Tensor, "batch dim rows columns"]
+    ) -> Float[Tensor, "batch classes"]:
+        return self.head(self.norm(features))
+
+    def pool(self, features: Float[Tensor, "batch dim rows columns"]) -> Float[Tensor, "batch dim"]:
+        return features.mean(dim=(2, 3))
+
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
-        features = self.embed(images)
-        for block in self.blocks:
-            features = block(features)
-        return self.head(self.norm(features))
+        features = self.begin(images)
+        for step in self.steps:
+            features = step(features)
+        return self.end(features)
 
 
 def _check_sizes(image_size: int, patch_size: int, dim: int, heads: int) -> None:

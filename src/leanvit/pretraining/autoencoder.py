@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
 from leanvit.pretraining.encoder import freeze_unused, num_prefix_tokens, patch_grid
+from leanvit.values import Count
 
 
 class Autoencoder(nn.Module):
@@ -38,7 +39,7 @@ class Autoencoder(nn.Module):
     # what a figure of `reconstruct` says below
     explanation = "The decoder draws the image from the tokens of its patches."
 
-    def __init__(self, encoder: nn.Module, image_size: int, decoder_dim: int = 128) -> None:
+    def __init__(self, encoder: nn.Module, image_size: Count, decoder_dim: Count = 128) -> None:
         super().__init__()
         self.grid, patch_size = patch_grid(encoder, image_size, "autoencoder")
         self.encoder, self.num_prefix = encoder, num_prefix_tokens(encoder)
@@ -63,7 +64,7 @@ class Autoencoder(nn.Module):
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch 3 height width"]:
         """The images as the decoder draws them, in -1..1."""
-        tokens = self.encoder.embed(images)  # type: ignore[operator]
+        tokens = self.encoder.begin(images)  # type: ignore[operator]
         for block in self.encoder.blocks:  # type: ignore[union-attr]
             tokens = block(tokens)
         tokens = self.encoder.norm(tokens)[:, self.num_prefix :]  # type: ignore[operator]

@@ -32,7 +32,7 @@ def patch_grid(encoder: nn.Module, image_size: int, method: str) -> tuple[int, i
         LeanvitError: the net has no tokens, or they do not lie on a grid that divides the image.
     """
     name = type(encoder).__name__
-    parts = ("embed", "blocks", "norm", "readout", "position_embedding")
+    parts = ("begin", "blocks", "norm", "readout", "position_embedding")
     if not all(hasattr(encoder, part) for part in parts):
         raise LeanvitError(
             f"pretrain={method} does not fit {name}, which has no row of tokens: choose "

@@ -32,6 +32,7 @@ from leanvit.models.cct import sinusoidal_positions
 from leanvit.models.fits import check_fits
 from leanvit.models.vit import Block, ViT
 from leanvit.pretraining.encoder import freeze_unused, patch_grid
+from leanvit.values import Between, Count, Whole
 
 
 class MAE(nn.Module):
@@ -40,7 +41,7 @@ class MAE(nn.Module):
     Args:
         encoder: the net to be pretrained. Its head and readout are kept and not trained.
         image_size: height and width of the images in pixels.
-        mask_ratio: share of the patches that are masked, between 0 and 1.
+        mask_ratio: share of the patches that are masked.
         decoder_dim: channels of a token in the decoder; even, and divisible by ``decoder_heads``.
         decoder_depth: blocks of the decoder.
         decoder_heads: attention heads of such a block.
@@ -56,12 +57,12 @@ class MAE(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        image_size: int,
-        mask_ratio: float = 0.75,
-        decoder_dim: int = 128,
-        decoder_depth: int = 2,
-        decoder_heads: int = 4,
-        decoder_mlp_dim: int = 256,
+        image_size: Count,
+        mask_ratio: Between = 0.75,
+        decoder_dim: Count = 128,
+        decoder_depth: Whole = 2,
+        decoder_heads: Count = 4,
+        decoder_mlp_dim: Count = 256,
         norm_pix_loss: bool = True,
     ) -> None:
         super().__init__()
@@ -132,7 +133,7 @@ class MAE(nn.Module):
         visible: Int64[Tensor, "batch visible"],
     ) -> Float[Tensor, "batch 1+visible dim"]:
         """What the encoder makes of [CLS] and the visible patches, which are all it sees."""
-        tokens = self.encoder.embed(images)
+        tokens = self.encoder.begin(images)
         index = repeat(visible, "batch visible -> batch visible dim", dim=tokens.shape[2])
         tokens = torch.cat((tokens[:, :1], tokens[:, 1:].gather(1, index)), dim=1)
         for block in self.encoder.blocks:

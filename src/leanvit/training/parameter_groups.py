@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
-from leanvit.lightweight.plain import plain_net
-from leanvit.models.order import blocks_in_order
+from leanvit.contracts import plain_net
+from leanvit.models.order import parameters_in_order
 
 
 def parameter_groups(
@@ -27,12 +27,14 @@ def parameter_groups(
             this share of the rate; it multiplies ``lr_scale`` too.
 
     Raises:
-        LeanvitError: ``layer_decay`` is not 1 and the net has no blocks in order.
+        LeanvitError: ``layer_decay`` is not 1 and the net does not say its steps.
     """
     plain = plain_net(net)
-    depths, last = _depths(plain, layer_decay)
-    backbone = {id(p) for name, p in plain.named_parameters() if not name.startswith("head.")}
-    own = {id(parameter) for parameter in plain.parameters()}
+    order = [] if layer_decay == 1.0 else parameters_in_order(plain)
+    depths = {id(p): depth for depth, part in enumerate(order) for p in part}
+    head = getattr(plain, "head", None)
+    classifies = {id(p) for p in head.parameters()} if isinstance(head, nn.Module) else set()
+    backbone = {id(p) for p in plain.parameters()} - classifies
     groups: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
@@ -40,7 +42,7 @@ def parameter_groups(
             is_embedding = "position" in own_name or "token" in own_name
             is_spared = parameter.ndim <= 1 or is_embedding
             is_slow = backbone_lr != 1.0 and id(parameter) in backbone
-            below = last - depths.get(id(parameter), 0) if id(parameter) in own else 0
+            below = len(order) - 1 - depths[id(parameter)] if id(parameter) in depths else 0
             key = (is_slow, below, is_spared)
             groups.setdefault(key, []).append(parameter)
     return [
@@ -51,15 +53,3 @@ def parameter_groups(
         }
         for is_slow, below, is_spared in sorted(groups)
     ]
-
-
-def _depths(net: nn.Module, layer_decay: float) -> tuple[dict[int, int], int]:
-    """By id of a parameter: 0 before the blocks, 1 for the first ..., and the head's, the last."""
-    if layer_decay == 1.0:
-        return {}, 0
-    blocks = blocks_in_order(net)
-    parts = [(module, depth) for depth, block in enumerate(blocks, start=1) for module in block]
-    for name in ("norm", "readout", "head"):
-        if isinstance(part := getattr(net, name, None), nn.Module):
-            parts.append((part, len(blocks) + 1))
-    return {id(p): depth for part, depth in parts for p in part.parameters()}, len(blocks) + 1
