@@ -2,7 +2,8 @@
 asked for its class, and none is entered in a list.
 
 - What a part needs to be told it names among its constructor's arguments: ``num_classes``,
-  ``class_counts``, ``labels``. Whoever builds it offers all of them, and it gets those it names.
+  ``class_counts``, ``labels``. Whoever builds it offers all of them, and it gets those it names
+  (:func:`leanvit.values.offered`).
 - What a part can take of the values that a user gives stands in the annotations of its constructor
   (:mod:`leanvit.values`).
 - What a part cannot do stands in an attribute of its class.
@@ -10,7 +11,7 @@ asked for its class, and none is entered in a list.
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -33,10 +34,12 @@ class NetOfSteps(Protocol):
         head: the classifier; its last linear layer has a row for each class.
     """
 
-    head: nn.Module
+    if TYPE_CHECKING:  # isinstance looks for methods only: from Python 3.12 on it sees no submodule
+        head: nn.Module
 
-    @property
-    def steps(self) -> Sequence[nn.Module]: ...
+        @property
+        def steps(self) -> Sequence[nn.Module]: ...
+
     def begin(self, images: Tensor) -> Tensor:
         """Images (batch, 3, height, width) to what the first step takes."""
 
@@ -66,8 +69,13 @@ class Method(nn.Module):
         ``"heads.0"`` -> ``("exit", 2)``. Weights are taken over where this is equal."""
         return {}
 
-    def taught_by(self, whole: nn.Module) -> nn.Module:
-        """The net to train where ``whole``, unpruned, teaches this one; by default itself."""
+    def taught_by(self, whole: nn.Module, teach: bool) -> nn.Module:
+        """The net to train after a part of it was pruned, where it has ``loss_terms``; by default
+        itself. ``whole`` is what it was before, and teaches it if ``teach`` is set."""
+        return self
+
+    def deployed(self) -> nn.Module:
+        """What runs after all training, as ONNX or in int8; by default itself."""
         return self
 
 
@@ -123,15 +131,17 @@ class Prunable(Protocol):
     def units(self) -> Sequence[Heads | Channels]: ...
 
 
+@runtime_checkable
 class Loss(Protocol):
     """``loss(logits (batch, classes), targets) -> scalar``.
 
     Attributes:
-        soft_targets: targets may be shares (batch, classes), not class indices (batch,) alone.
+        soft_targets: of the class: targets may be shares (batch, classes), not class indices
+            (batch,) alone.
     """
 
-    soft_targets: ClassVar[bool]
-
+    @property
+    def soft_targets(self) -> bool: ...
     def __call__(self, logits: Tensor, targets: Tensor) -> Float[Tensor, ""]: ...
 
 
@@ -161,17 +171,19 @@ class Augment(Protocol):
     ) -> UInt8[Tensor, "batch 3 height width"]: ...
 
 
+@runtime_checkable
 class Mix(Protocol):
     """``mix=``: (images (batch, 3, height, width), labels (batch,)) -> images, targets.
 
     Attributes:
-        soft_targets: the targets are shares (batch, classes).
+        soft_targets: of the class: the targets are shares (batch, classes).
         partners: how likely each training image is to be drawn as a partner, from its label;
             ``None``: it mixes within the batch. With it the mixing is called with twice the batch:
             the images, then as many partners.
     """
 
-    soft_targets: ClassVar[bool]
-    partners: Callable[[Int64[Tensor, " n"]], Float[Tensor, " n"]] | None
-
+    @property
+    def soft_targets(self) -> bool: ...
+    @property
+    def partners(self) -> Callable[[Int64[Tensor, " n"]], Float[Tensor, " n"]] | None: ...
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]: ...

@@ -11,7 +11,7 @@ from scripts import ROOT
 from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.cost import cost
+from leanvit.evaluation.cost.cost import cost
 from leanvit.lightweight.a_vit import AViT, Halting, ponder_loss, prior_loss
 from leanvit.models.attention import record_attention
 from leanvit.models.cct import CCT
@@ -44,7 +44,7 @@ def some_images(batch: int = 8) -> Tensor:
 def literal(method: AViT, image: Tensor) -> tuple[Tensor, list[int], list[list[Tensor]]]:
     """Logits of one image; depth and halting probabilities of each of its tokens."""
     net = method.net
-    tokens = dict(enumerate(net.embed(image[None])[0]))
+    tokens = dict(enumerate(net.begin(image[None])[0]))
     summed, probabilities = dict.fromkeys(tokens, 0.0), [[] for _ in tokens]
     read = 0.0
     for index, block in enumerate(net.blocks):
@@ -157,7 +157,7 @@ def test_where_nobody_halts_it_is_the_net() -> None:
 def test_where_all_halt_at_once_one_block_is_read_and_paid() -> None:
     method, images = small_method(**AT_ONCE), some_images()
     expected = method.net.head(
-        method.net.norm(method.net.blocks[0](method.net.embed(images))[:, 0])
+        method.net.norm(method.net.blocks[0](method.net.begin(images))[:, 0])
     )
     for logits in (method(images), method.masked(images)[0]):
         torch.testing.assert_close(logits, expected, atol=1e-10, rtol=0)
@@ -274,25 +274,19 @@ TOKENISER = {"num_convolutions": 2, "kernel_size": 3}
 
 
 @pytest.mark.parametrize(
-    ("net", "options", "line"),
+    ("net", "line"),
     [
-        (CCT(**SIZES, **TOKENISER), {}, "does not fit CCT, .* it fits model=vit and vit_b_16"),
+        (CCT(**SIZES, **TOKENISER), "does not fit CCT, .* it fits model=vit and vit_b_16"),
         (
             LinformerViT(**SIZES, patch_size=4, num_projected=4),
-            {},
             "does not fit LinformerViT, whose attention wants all tokens: it fits model=vit",
         ),
-        (AViT(small_vit()), {}, "does not fit AViT, .* it fits model=vit"),
-        (small_vit(readout="mean"), {}, "does not fit model.readout=mean: .* take cls"),
-        (small_vit(readout="token:3"), {}, "does not fit model.readout=token: .* take cls"),
-        (small_vit(), {"target_depth": 0.0}, "target_depth=0.0: give a share above 0"),
-        (small_vit(), {"target_depth": 4}, "target_depth=4: give a share above 0"),
-        (small_vit(), {"gamma": 0.0}, "gamma=0.0: give a number above 0"),
+        (AViT(small_vit()), "does not fit AViT, .* it fits model=vit"),
+        (small_vit(readout="mean"), "does not fit model.readout=mean: .* take cls"),
+        (small_vit(readout="token:3"), "does not fit model.readout=token: .* take cls"),
     ],
 )
-def test_what_cannot_be_is_one_line_that_names_the_mend(
-    net: nn.Module, options: dict, line: str
-) -> None:
+def test_what_cannot_be_is_one_line_that_names_the_mend(net: nn.Module, line: str) -> None:
     with pytest.raises(LeanvitError, match=line) as error:
-        AViT(net, **options)
+        AViT(net)
     assert "\n" not in str(error.value)

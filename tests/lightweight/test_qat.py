@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from leanvit.evaluation.cost import cost
+from leanvit.evaluation.cost.cost import cost
 from leanvit.lightweight.qat import QAT, round_inputs, round_weight
 from leanvit.models.coatnet import CoAtNet
 from leanvit.models.vit import ViT

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.cost import cost
+from leanvit.evaluation.cost.cost import cost
 from leanvit.lightweight.tome import ToMe, match, merge
 from leanvit.models import cct
 from leanvit.models.attention import record_attention
@@ -71,7 +71,7 @@ def literal_attention(attention: nn.Module, normed: list[Tensor], sizes: list[in
 
 def literal_logits(net: ViT | CCT, image: Tensor, rs: list[int]) -> Tensor:
     has_cls = hasattr(net, "cls_token")
-    tokens = list(net.embed(image[None])[0])
+    tokens = list(net.begin(image[None])[0])
     sizes = [1] * len(tokens)
     for block, r in zip(net.blocks, rs, strict=True):
         normed = [block.attention_norm(token) for token in tokens]
@@ -149,8 +149,8 @@ def test_merging_equal_tokens_changes_nothing(name: str, readout: str, r: int) -
     net = small_net(name, readout=readout).double()
     nn.init.zeros_(net.position_embedding)
     if name == "cct":  # whose tokeniser sees the border
-        tokens = net.embed(images_of())[:, :1].expand(-1, 16, -1)
-        net.embed = lambda images: tokens
+        tokens = net.begin(images_of())[:, :1].expand(-1, 16, -1)
+        net.begin = lambda images: tokens
     images = images_of()[:, :, :4, :4].repeat(1, 1, 4, 4)
     torch.testing.assert_close(ToMe(net, r)(images), net(images), atol=1e-10, rtol=0)
 
@@ -266,7 +266,6 @@ LINFORMER = {**SIZES, "patch_size": 4, "num_projected": 4}
         (small_net(readout="weighted"), 1, "readout=weighted, .* take cls, mean or sum"),
         (small_net(readout="token:3"), 1, "readout=token, .* take cls, mean or sum"),
         (small_net("cct", readout="token:0"), 1, "readout=token, .* take sequence_pool, mean"),
-        (small_net(), -1, "lightweight.r=-1: give 0 or more tokens"),
         (small_net(), [1, 2], r"lightweight.r=\[1, 2\]: .* a list of 3, one for each block"),
     ],
 )

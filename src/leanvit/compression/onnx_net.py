@@ -48,19 +48,6 @@ def _stable_sort(
     return operators.TopK(self, size, axis=dim, largest=int(descending), sorted=1)
 
 
-def check_on_cpu(images: Tensor, library: str) -> None:
-    """See that images are where a library computes.
-
-    Raises:
-        LeanvitError: they are on another device.
-    """
-    if images.device.type != "cpu":
-        raise LeanvitError(
-            f"this net computes by {library} on the CPU, its images are on {images.device}: "
-            "run with device=cpu or trainer=cpu"
-        )
-
-
 class OnnxNet(nn.Module):
     """A net that ONNX Runtime computes, on the CPU, with as many threads as torch.
 
@@ -72,6 +59,9 @@ class OnnxNet(nn.Module):
     Attributes:
         weight_bytes: size of the file.
         precision: of its matrix products, as the file's name says.
+
+    Raises:
+        LeanvitError: when called with images on another device.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,7 +73,11 @@ class OnnxNet(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
-        check_on_cpu(images, "ONNX Runtime")
+        if images.device.type != "cpu":
+            raise LeanvitError(
+                f"this net computes by ONNX Runtime on the CPU, its images are on {images.device}: "
+                "run with device=cpu or trainer=cpu"
+            )
         session = self._session(torch.get_num_threads())
         pixels = images.detach().float().contiguous().numpy()
         return torch.from_numpy(session.run(["logits"], {"images": pixels})[0])

@@ -2,45 +2,35 @@
 
 Sources: Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", CVPR 2018 (https://arxiv.org/abs/1712.05877); by ONNX Runtime
-(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html) or torchao
-(https://github.com/pytorch/ao).
+(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
 
 - Weights: the range of each output channel, symmetric around zero.
 - ``static``: inputs of linear layers and convolutions have a fixed range, the one seen in
   calibration images from the training split. An image's logits do not depend on its batch.
-- ``dynamic``: inputs of linear layers have the range that they have: with ONNX Runtime that of the
-  whole batch, so that an image's logits depend on its batch; with torchao that of each token.
-  Convolutions stay float32.
-- ``weight_only``: the arithmetic stays float32, so that only the file is smaller.
+- ``dynamic``: inputs of linear layers have the range that they have, that of the whole batch, so
+  that an image's logits depend on its batch. Convolutions stay float32.
 - ``float32``: nothing is int8; what ONNX Runtime alone gains, to compare the others with.
 - Products of two activations, softmax, norms and activation functions stay float32.
 
 Deviations:
 
-- Weights have 7 of the 8 bits, inputs of torchao too: a CPU without VNNI adds two products in 16
-  bits, which would overflow. So a file computes the same function on every CPU.
+- Weights have 7 of the 8 bits: a CPU without VNNI adds two products in 16 bits, which would
+  overflow. So a file computes the same function on every CPU.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from leanvit.compression import torchao_net
 from leanvit.compression.onnx_net import OnnxNet, to_onnx
 from leanvit.compression.quiet import quiet
-from leanvit.compression.torchao_net import TorchaoNet
 from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path
 
-MODES = ("static", "dynamic", "weight_only", "float32")
-BACKENDS = ("onnxruntime", "torchao")
 ONNX_FILE, FLOAT_FILE = "int8.onnx", "float32.onnx"
-TORCHAO_FILE, WEIGHTS_FILE = "int8.pt2", "int8_weights.pt2"
 IMAGES_AT_ONCE = 64
 
 
@@ -49,28 +39,10 @@ class Quantize:
     """Quantisation of a trained net into a file.
 
     Attributes:
-        mode: ``static``, ``dynamic``, ``weight_only`` or ``float32``, see above.
-        backend: ``onnxruntime``, or ``torchao``, which Inductor compiles at the first image.
-
-    Raises:
-        LeanvitError: no such mode or backend, or a pair that there is no sense in.
+        mode: see above.
     """
 
-    mode: str = "static"
-    backend: str = "onnxruntime"
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise LeanvitError(f"method.mode={self.mode}: choose from {', '.join(MODES)}")
-        if self.backend not in BACKENDS:
-            raise LeanvitError(f"method.backend={self.backend}: choose from {', '.join(BACKENDS)}")
-        if self.mode == "weight_only" and self.backend == "onnxruntime":
-            raise LeanvitError(
-                "method.mode=weight_only wants method.backend=torchao: ONNX Runtime would turn the "
-                "weights back to float32 when it loads them"
-            )
-        if self.mode == "float32" and self.backend == "torchao":
-            raise LeanvitError("method.mode=float32 wants method.backend=onnxruntime")
+    mode: Literal["static", "dynamic", "float32"] = "static"
 
     def __call__(
         self,
@@ -78,7 +50,7 @@ class Quantize:
         image_size: int,
         calibration: Float[Tensor, "n 3 height width"],
         folder: Path,
-    ) -> OnnxNet | TorchaoNet:
+    ) -> OnnxNet:
         """Quantise ``net``, which stays as it is, write the file, and return what runs it.
 
         Args:
@@ -91,45 +63,25 @@ class Quantize:
         """
         if self.mode == "static" and len(calibration) == 0:
             raise LeanvitError("method.mode=static takes ranges from images, and there is none")
-        if self.backend == "onnxruntime":
-            model = to_onnx(net, image_size)
-            with atomic_path(
-                folder / (FLOAT_FILE if self.mode == "float32" else ONNX_FILE)
-            ) as part:
-                if self.mode == "float32":
-                    part.write_bytes(model.SerializeToString())
-                else:
-                    quantize_onnx(model, self.mode, calibration, part)
-        else:
-            with quiet():
-                if self.mode == "static":
-                    program = torchao_net.static(net, image_size, calibration)
-                elif self.mode == "dynamic":
-                    program = torchao_net.dynamic(net, image_size)
-                else:
-                    program = torchao_net.weight_only(net, image_size)
-                name = WEIGHTS_FILE if self.mode == "weight_only" else TORCHAO_FILE
-                with atomic_path(folder / name) as part:
-                    torch.export.save(program, part)
+        model = to_onnx(net, image_size)
+        with atomic_path(folder / (FLOAT_FILE if self.mode == "float32" else ONNX_FILE)) as part:
+            if self.mode == "float32":
+                part.write_bytes(model.SerializeToString())
+            else:
+                quantize_onnx(model, self.mode, calibration, part)
         return load(folder)
 
 
-def load(folder: Path) -> OnnxNet | TorchaoNet:
+def load(folder: Path) -> OnnxNet:
     """The net that was quantised into ``folder``.
 
     Raises:
         LeanvitError: there is none.
     """
-    kinds: dict[str, Callable[[Path], Any]] = {
-        ONNX_FILE: OnnxNet,
-        FLOAT_FILE: OnnxNet,
-        TORCHAO_FILE: TorchaoNet,
-        WEIGHTS_FILE: TorchaoNet,
-    }
-    for name, kind in kinds.items():
+    for name in (ONNX_FILE, FLOAT_FILE):
         if (folder / name).exists():
-            return kind(folder / name)
-    raise LeanvitError(f"{folder} has none of {', '.join(kinds)}: quantise the run again")
+            return OnnxNet(folder / name)
+    raise LeanvitError(f"{folder} has no {ONNX_FILE} or {FLOAT_FILE}: quantise the run again")
 
 
 def quantize_onnx(

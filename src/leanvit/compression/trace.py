@@ -5,32 +5,27 @@ import warnings
 
 import torch
 from torch import nn
-from torch._dynamo.exc import UserError
 from torch.export import Dim, ExportedProgram, export
 
+from leanvit.contracts import Method
 from leanvit.errors import LeanvitError
-from leanvit.lightweight.a_vit import AViT
-from leanvit.lightweight.dynamic_vit import DynamicViT
-from leanvit.lightweight.early_exit import EarlyExit
-from leanvit.lightweight.qat import QAT
 
 
 def copy_of(net: nn.Module) -> nn.Module:
-    """The net in evaluation, in float32 on the CPU; of one in quantisation-aware training the net
-    within.
+    """What is deployed of the net, in evaluation, in float32 on the CPU.
 
     Raises:
         LeanvitError: :func:`trace` would find no graph, as its steps are others for each image.
     """
-    drops = isinstance(net, DynamicViT) and net.keep == "threshold"
-    if drops or isinstance(net, AViT | EarlyExit):
-        method = type(net).__module__.rpartition(".")[2] + (" with keep=threshold" if drops else "")
+    if isinstance(net, Method):
+        net = net.deployed()
+    if not getattr(net, "fixed_steps", True):
         raise LeanvitError(
-            f"lightweight={method} takes other steps for each image, which no fixed graph holds: "
-            "quantize and export fit plain nets, qat, distill, tome, evit, and dynamic_vit with "
-            "keep=top_k"
+            f"{type(net).__name__} takes other steps for each image, which no fixed graph holds: "
+            "quantize and export want a net whose images all take the same (dynamic_vit: with "
+            "keep=top_k)"
         )
-    return copy.deepcopy(net.net if isinstance(net, QAT) else net).to("cpu", torch.float32).eval()
+    return copy.deepcopy(net).to("cpu", torch.float32).eval()
 
 
 def trace(net: nn.Module, image_size: int) -> ExportedProgram:
@@ -39,6 +34,8 @@ def trace(net: nn.Module, image_size: int) -> ExportedProgram:
     Args:
         image_size: height and width of the images in pixels.
     """
+    from torch._dynamo.exc import UserError  # imports for seconds
+
     images = torch.zeros(2, 3, image_size, image_size)  # of one, torch.export takes the 1 as fixed
     batch = ({0: Dim.DYNAMIC},)
     with torch.no_grad(), warnings.catch_warnings():

@@ -31,12 +31,15 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
+from pydantic import FiniteFloat
 from torch import Tensor, nn
 
+from leanvit.contracts import Method
 from leanvit.errors import LeanvitError
 from leanvit.lightweight.alive_tokens import attend_to_alive, macs_of_vit, repack, streamed_block
 from leanvit.models.fits import check_fits
 from leanvit.models.vit import Block, ViT
+from leanvit.values import NonNegative, Positive, PositiveShare
 
 EPS = 0.01  # scores that sum to 1 less this halt a token; the paper's
 
@@ -53,7 +56,7 @@ class Halting(NamedTuple):
     probabilities: Float[Tensor, "blocks batch tokens"]
 
 
-class AViT(nn.Module):
+class AViT(Method):
     """Adaptive tokens around a ViT that reads [CLS].
 
     After an evaluation forward pass ``depths`` says how many blocks each token of each image went
@@ -61,28 +64,30 @@ class AViT(nn.Module):
 
     Args:
         net: trained or untrained.
-        target_depth: the middle of the prior, as a share of the blocks; above 0, at most 1. Half of
+        target_depth: the middle of the prior, as a share of the blocks. Half of
             a token's probability is spent there; it halts somewhat later, when nearly all is.
         gamma, beta: factor and summand of the first channel in the halting score. A net whose
             tokens have a first channel far from 0 wants another ``beta``: scores must start small.
         ponder_weight, prior_weight: of the two losses.
 
     Raises:
-        LeanvitError: a net or readout that it does not fit, or a value that cannot be.
+        LeanvitError: a net or readout that it does not fit.
     """
+
+    net: ViT
+    fixed_steps = False
 
     def __init__(
         self,
         net: nn.Module,
-        target_depth: float = 0.5,
-        gamma: float = 5.0,
-        beta: float = -10.0,
-        ponder_weight: float = 5e-4,
-        prior_weight: float = 0.1,
+        target_depth: PositiveShare = 0.5,
+        gamma: Positive = 5.0,
+        beta: FiniteFloat = -10.0,
+        ponder_weight: NonNegative = 5e-4,
+        prior_weight: NonNegative = 0.1,
     ) -> None:
         super().__init__()
         self.net = _check_net(net)
-        _check_values(target_depth, gamma)
         self.target_depth, self.gamma, self.beta = target_depth, gamma, beta
         self.ponder_weight, self.prior_weight = ponder_weight, prior_weight
         self.num_patches = self.net.readout.num_patches
@@ -116,7 +121,7 @@ class AViT(nn.Module):
         self, images: Float[Tensor, "batch channels height width"]
     ) -> tuple[Float[Tensor, "batch classes"], Halting]:
         """All tokens through all blocks; who has halted is masked."""
-        tokens = self.net.embed(images)
+        tokens = self.net.begin(images)
         read, spent = torch.zeros_like(tokens[:, 0]), torch.zeros_like(self._scores(tokens))
         alive = torch.ones_like(spent, dtype=torch.bool)
         steps: list[tuple[Tensor, Tensor]] = []
@@ -135,7 +140,7 @@ class AViT(nn.Module):
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
         """Each block computes on what is alive, of the images whose [CLS] is."""
-        tokens = self.net.embed(images)
+        tokens = self.net.begin(images)
         read, spent = torch.zeros_like(tokens[:, 0]), torch.zeros_like(self._scores(tokens))
         alive = torch.ones_like(spent, dtype=torch.bool)
         depths = torch.zeros_like(alive, dtype=torch.int64)
@@ -235,12 +240,3 @@ def _check_net(net: nn.Module) -> ViT:
             "[CLS] of all blocks, so take cls"
         )
     return net
-
-
-def _check_values(target_depth: float, gamma: float) -> None:
-    if not 0 < target_depth <= 1:
-        raise LeanvitError(
-            f"lightweight.target_depth={target_depth}: give a share above 0, at most 1 (all blocks)"
-        )
-    if not gamma > 0:
-        raise LeanvitError(f"lightweight.gamma={gamma}: give a number above 0, such as 5")

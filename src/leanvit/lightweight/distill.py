@@ -19,17 +19,20 @@ Deviations:
   so that whatever reads logits reads that mean.
 """
 
+import copy
 import math
+from collections.abc import Hashable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from leanvit.contracts import Method
 from leanvit.errors import LeanvitError
 from leanvit.models.vit import ViT
-
-KINDS = ("soft", "hard", "token")
+from leanvit.values import Positive, Share
 
 
 class Teacher:
@@ -46,30 +49,31 @@ class Teacher:
         return self.net.to(images.device)(images).float()
 
 
-class Distill(nn.Module):
+class Distill(Method):
     """A net with a teacher.
 
     Args:
         net: any net; for ``kind="token"`` a ViT that reads [CLS].
         teacher: normalised images -> logits; ``None``: the net is only used, not trained.
-        kind: ``"soft"``, ``"hard"`` or ``"token"``, see above.
+        kind: see above.
         weight: of the teacher's term; the targets' has one less that.
         temperature: of soft distillation.
 
     Raises:
-        LeanvitError: no such kind, a value that cannot be, or a net without [CLS] for a token.
+        LeanvitError: a net without [CLS] for a token.
     """
 
     def __init__(
         self,
         net: nn.Module,
         teacher: nn.Module | None = None,
-        kind: str = "soft",
-        weight: float = 0.5,
-        temperature: float = 3.0,
+        kind: Literal["soft", "hard", "token"] = "soft",
+        weight: Share = 0.5,
+        temperature: Positive = 3.0,
     ) -> None:
         super().__init__()
-        _check_values(net, kind, weight, temperature)
+        if kind == "token":
+            _check_fits_token(net)
         self.net, self.kind, self.weight, self.temperature = net, kind, weight, temperature
         self.teacher = None if teacher is None else Teacher(teacher)
         if kind == "token":
@@ -79,6 +83,17 @@ class Distill(nn.Module):
             self.head = nn.Linear(head.in_features, head.out_features)
             nn.init.trunc_normal_(self.head.weight, std=0.02)
             nn.init.zeros_(self.head.bias)
+
+    def parts(self) -> dict[str, Hashable]:
+        if self.kind != "token":
+            return {}
+        return {"distillation_token": "distillation token", "head": "head of that token"}
+
+    def taught_by(self, whole: nn.Module, teach: bool) -> nn.Module:
+        if not teach and self.kind != "token":  # whose token only a teacher can train
+            return self.net
+        self.teacher = Teacher(copy.deepcopy(whole))
+        return self
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
@@ -115,13 +130,23 @@ class Distill(nn.Module):
         self, images: Float[Tensor, "batch channels height width"]
     ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch classes"]]:
         """Logits of [CLS] and of the distillation token, which stands last."""
-        tokens = self.net.embed(images)  # type: ignore[operator]
+        tokens = self.net.begin(images)  # type: ignore[operator]
         token = self.distillation_token.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
         tokens = torch.cat((tokens, token), dim=1)
         for block in self.net.blocks:  # type: ignore[union-attr]
             tokens = block(tokens)
         ends = self.net.norm(tokens[:, [0, -1]])  # type: ignore[operator]
         return self.net.head(ends[:, 0]), self.head(ends[:, 1])  # type: ignore[operator]
+
+
+def taught(net: nn.Module, whole: nn.Module, teach: bool) -> nn.Module:
+    """A pruned ``net`` as it is fine-tuned: with ``teach`` taught by what it was, ``whole``.
+
+    Where it has terms of its own to learn by, its method says how (:meth:`Method.taught_by`).
+    """
+    if isinstance(net, Method) and hasattr(net, "loss_terms"):
+        return net.taught_by(whole, teach)
+    return Distill(net, copy.deepcopy(whole)) if teach and not hasattr(net, "loss_terms") else net
 
 
 class Renormalised(nn.Module):
@@ -161,16 +186,10 @@ def soft_distillation(
     return temperature**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 
 
-def _check_values(net: nn.Module, kind: str, weight: float, temperature: float) -> None:
-    if kind not in KINDS:
-        raise LeanvitError(f"lightweight.kind={kind}: choose from {', '.join(KINDS)}")
-    if not 0 <= weight <= 1:
-        raise LeanvitError(f"lightweight.weight={weight}: give the teacher's share, 0 to 1")
-    if not 0 < temperature < math.inf:
-        raise LeanvitError(f"lightweight.temperature={temperature} must be above 0")
+def _check_fits_token(net: nn.Module) -> None:
     reads_cls = isinstance(net, ViT) and net.readout.reads_one_token and net.readout.place == 0
-    fixed = reads_cls and type(net).__name__ == "LinformerViT"  # projects a fixed row of tokens
-    if kind == "token" and (not reads_cls or fixed):
+    # Linformer projects a fixed row of tokens
+    if not reads_cls or type(net).__name__ == "LinformerViT":
         raise LeanvitError(
             f"lightweight.kind=token does not fit {type(net).__name__}, which has no [CLS] beside "
             "which a second token could stand: it fits model=vit and vit_b_16 with readout=cls; "

@@ -26,13 +26,15 @@ Deviations:
   loss then draws the mean over the batch, as the official code's ``dynamic``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
+from leanvit.contracts import Method, plain_net
 from leanvit.errors import LeanvitError
 from leanvit.lightweight.alive_tokens import (
     macs_of_vit,
@@ -43,40 +45,14 @@ from leanvit.lightweight.alive_tokens import (
     take_patches,
 )
 from leanvit.lightweight.distill import soft_distillation
+from leanvit.lightweight.token_predictor import Predictor, draw_decisions, mean_of
 from leanvit.lightweight.unpruned_teacher import UnprunedTeacher, token_distillation
 from leanvit.models.fits import check_fits
 from leanvit.models.vit import Block, ViT
+from leanvit.values import Count, NonNegative, PositiveShare, Share
 
 
-class Predictor(nn.Module):
-    """Log-probabilities of staying and of being dropped, for each patch token."""
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(dim)
-        self.features = nn.Linear(dim, hidden_dim)
-        self.score = nn.Sequential(
-            nn.Linear(hidden_dim, hidden_dim // 2),
-            nn.GELU(),
-            nn.Linear(hidden_dim // 2, hidden_dim // 4),
-            nn.GELU(),
-            nn.Linear(hidden_dim // 4, 2),
-        )
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
-
-    def forward(
-        self, patches: Float[Tensor, "batch patches dim"], alive: Float[Tensor, "batch patches"]
-    ) -> Float[Tensor, "batch patches 2"]:
-        own, shared = F.gelu(self.features(self.norm(patches))).chunk(2, dim=2)
-        mean = mean_of(shared, alive)[:, None].expand_as(own)
-        # float32 also under autocast: bfloat16 is too coarse to draw from
-        return self.score(torch.cat((own, mean), dim=2)).to(patches.dtype).log_softmax(dim=2)
-
-
-class DynamicViT(nn.Module):
+class DynamicViT(Method):
     """Token pruning around a ViT.
 
     After an evaluation forward pass ``kept`` says which patches of each image were left after each
@@ -86,8 +62,8 @@ class DynamicViT(nn.Module):
         net: a ViT that reads [CLS] or the mean of the patches (of those that are left).
         after: how many blocks have run when each stage prunes; ``None``: evenly over the depth,
             which after 12 blocks is the paper's 3, 6, 9.
-        ratios: for each stage the share that stays of the patch tokens then alive; above 0, at most
-            1. In evaluation a stage of 1 does nothing.
+        ratios: for each stage the share that stays of the patch tokens then alive. In evaluation a
+            stage of 1 does nothing.
         keep: what evaluation keeps: ``"top_k"``, the highest scores, as many as ``ratios`` say;
             ``"threshold"``, for each image what stays with a probability of ``tau`` or more, at
             least one patch.
@@ -98,21 +74,23 @@ class DynamicViT(nn.Module):
         ratio_weight, logit_weight, token_weight: of the ratio loss, and of the teacher's two.
 
     Raises:
-        LeanvitError: a net or readout that it does not fit, or a value that cannot be.
+        LeanvitError: a net or readout that it does not fit, or stages that cannot be.
     """
+
+    net: ViT
 
     def __init__(
         self,
         net: nn.Module,
-        after: Sequence[int] | None = None,
-        ratios: Sequence[float] = (0.75, 0.5, 0.25),
-        keep: str = "top_k",
-        tau: float = 0.5,
-        predictor_dim: int | None = 64,
+        after: Sequence[Count] | None = None,
+        ratios: Sequence[PositiveShare] = (0.75, 0.5, 0.25),
+        keep: Literal["top_k", "threshold"] = "top_k",
+        tau: Share = 0.5,
+        predictor_dim: Count | None = 64,
         teacher: bool = False,
-        ratio_weight: float = 2.0,
-        logit_weight: float = 0.5,
-        token_weight: float = 0.5,
+        ratio_weight: NonNegative = 2.0,
+        logit_weight: NonNegative = 0.5,
+        token_weight: NonNegative = 0.5,
     ) -> None:
         super().__init__()
         self.net = _check_net(net)
@@ -120,8 +98,10 @@ class DynamicViT(nn.Module):
         if after is None:
             after = [round(depth * i / (len(ratios) + 1)) for i in range(1, len(ratios) + 1)]
         hidden_dim = dim if predictor_dim is None else predictor_dim
-        _check_values(after, ratios, depth, keep, tau, hidden_dim)
+        _check_stages(after, ratios, depth, hidden_dim)
         self.after, self.ratios, self.keep, self.tau = list(after), list(ratios), keep, tau
+        self.fixed_steps = keep == "top_k"
+        self.hidden_dim = hidden_dim
         self.predictors = nn.ModuleList(Predictor(dim, hidden_dim) for _ in ratios)
         self.teacher = UnprunedTeacher(self.net) if teacher else None
         self.ratio_weight = ratio_weight
@@ -130,6 +110,15 @@ class DynamicViT(nn.Module):
         self.kept: Bool[Tensor, "batch stages patches"] = torch.empty(
             0, len(ratios), self.num_patches, dtype=torch.bool
         )
+
+    def parts(self) -> dict[str, Hashable]:
+        places = enumerate(self.after)
+        return {f"predictors.{i}": ("predictor", place, self.hidden_dim) for i, place in places}
+
+    def taught_by(self, whole: nn.Module, teach: bool) -> nn.Module:
+        if teach:
+            self.teacher = UnprunedTeacher(plain_net(whole))  # type: ignore[arg-type]
+        return self
 
     @property
     def counts(self) -> list[int]:
@@ -186,7 +175,7 @@ class DynamicViT(nn.Module):
         Returns:
             Logits; patch tokens after the last norm; what was alive after each stage, as 1 and 0.
         """
-        tokens = self.net.embed(images)
+        tokens = self.net.begin(images)
         alive = torch.ones_like(tokens[:, 1:, 0])
         kept: list[Tensor] = []
         for index, block in enumerate(self._blocks()):
@@ -205,7 +194,7 @@ class DynamicViT(nn.Module):
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
         """Each block computes on the tokens that are left."""
-        tokens = self.net.embed(images)
+        tokens = self.net.begin(images)
         places = torch.arange(self.num_patches, device=tokens.device).expand(tokens.shape[0], -1)
         alive: Tensor | None = None  # which of ``places`` are no padding; None: all
         kept: list[Tensor] = []
@@ -268,26 +257,6 @@ class DynamicViT(nn.Module):
         return macs
 
 
-def draw_decisions(
-    log_probabilities: Float[Tensor, "batch patches 2"],
-) -> Float[Tensor, "batch patches"]:
-    """1 for what stays, 0 for what is dropped, drawn with these probabilities (Gumbel).
-
-    The gradient is that of the soft draw (straight through). Forward the values are exactly 0 and
-    1, which they are not in ``torch.nn.functional.gumbel_softmax``.
-    """
-    soft = F.gumbel_softmax(log_probabilities, dim=2)[:, :, 0]
-    return (soft >= 0.5).to(soft.dtype) + (soft - soft.detach())
-
-
-def mean_of(
-    tokens: Float[Tensor, "batch tokens dim"], alive: Float[Tensor, "batch tokens"]
-) -> Float[Tensor, "batch dim"]:
-    """Mean of the tokens that are alive; zeros where none is."""
-    weights = alive[:, :, None]
-    return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-
-
 def ratio_loss(
     kept: Float[Tensor, "stages batch patches"], shares: Sequence[float], per_image: bool
 ) -> Float[Tensor, ""]:
@@ -311,30 +280,17 @@ def _check_net(net: nn.Module) -> ViT:
     return net
 
 
-def _check_values(
-    after: Sequence[int],
-    ratios: Sequence[float],
-    depth: int,
-    keep: str,
-    tau: float,
-    predictor_dim: int,
+def _check_stages(
+    after: Sequence[int], ratios: Sequence[float], depth: int, predictor_dim: int
 ) -> None:
-    if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
-        raise LeanvitError(
-            f"lightweight.ratios={list(ratios)}: give a share above 0, at most 1, for each stage"
-        )
     in_order = list(after) == sorted({place for place in after if 0 < place < depth})
-    if not in_order or len(after) != len(ratios):
+    if not ratios or not in_order or len(after) != len(ratios):
         raise LeanvitError(
             f"lightweight.after={list(after)} does not place {len(ratios)} stages (one for each of "
             f"lightweight.ratios) in {depth} blocks: give as many ascending numbers from 1 to "
             f"{depth - 1}"
         )
-    if keep not in ("top_k", "threshold"):
-        raise LeanvitError(f"lightweight.keep={keep}: choose from top_k, threshold")
-    if not 0 <= tau <= 1:
-        raise LeanvitError(f"lightweight.tau={tau}: give a probability, 0 to 1")
-    if predictor_dim < 4 or predictor_dim % 4:
+    if predictor_dim % 4:
         raise LeanvitError(
             f"lightweight.predictor_dim={predictor_dim}: give a multiple of 4, such as 64"
         )

@@ -23,28 +23,32 @@ Deviations:
 """
 
 import copy
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, Int64
+from pydantic import FiniteFloat
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from leanvit.contracts import Method, NetOfSteps
 from leanvit.errors import LeanvitError
 from leanvit.lightweight.distill import soft_distillation
-from leanvit.lightweight.exit_threshold import CRITERIA, confidences, read_target
-from leanvit.lightweight.steps import IN_STEPS, begin, channels, end, pool, steps
+from leanvit.lightweight.exit_threshold import Criterion, confidences, read_target
+from leanvit.models.order import is_pyramid
+from leanvit.values import Count, NonNegative, Positive
 
 
-class EarlyExit(nn.Module):
+class EarlyExit(Method):
     """Exits inside a net of blocks or stages.
 
     After an evaluation forward pass ``exits`` says where each image left: 0 is the first exit, and
     the last number the net's own head.
 
     Args:
-        net: a net of leanvit; its own head is the last exit.
+        net: a net of steps (:class:`leanvit.contracts.NetOfSteps`); its own head is the last exit.
+        image_size: height and width of the images in pixels.
         after: how many blocks, or stages, have run at each exit but the last; ``None``: a quarter,
             half and three quarters of the blocks, or each stage but the last.
         exit_weights: of the loss of each exit but the last, whose weight is 1; ``None``: 1 each.
@@ -59,49 +63,54 @@ class EarlyExit(nn.Module):
             :func:`leanvit.lightweight.exit_threshold.pick_threshold`; ``None``: it stays.
 
     Raises:
-        LeanvitError: a net that it does not fit, or a value that cannot be.
+        LeanvitError: a net or places that it does not fit, or no such target.
     """
 
+    net: Any  # a net of steps
     threshold: Tensor
+    fixed_steps = False
 
     def __init__(
         self,
         net: nn.Module,
-        after: Sequence[int] | None = None,
-        exit_weights: Sequence[float] | None = None,
-        distillation: float = 0.0,
-        temperature: float = 3.0,
-        criterion: str = "max_probability",
-        threshold: float = 0.9,
+        image_size: Count,
+        after: Sequence[Count] | None = None,
+        exit_weights: Sequence[NonNegative] | None = None,
+        distillation: NonNegative = 0.0,
+        temperature: Positive = 3.0,
+        criterion: Criterion = "max_probability",
+        threshold: FiniteFloat = 0.9,
         target: str | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(net, IN_STEPS):
+        if not isinstance(net, NetOfSteps):
             raise LeanvitError(
-                f"lightweight=early_exit does not fit {type(net).__name__}: it fits model=vit, "
-                "vit_b_16, linformer_vit, cct, vit_conv, coatnet, swin, swin_t and pvt"
+                f"lightweight=early_exit does not fit {type(net).__name__}, which has no steps "
+                "(begin, steps, end, pool) after which an image could leave"
             )
         self.net = net
-        depth = len(steps(self.net))
+        depth = len(net.steps)
         if after is None:
             quarters = sorted({round(depth * quarter / 4) for quarter in (1, 2, 3)} - {0, depth})
-            after = list(range(1, depth)) if hasattr(net, "stages") else quarters
+            after = list(range(1, depth)) if is_pyramid(net) else quarters
         weights = [1.0] * len(after) if exit_weights is None else list(exit_weights)
-        _check_values(after, weights, depth, criterion, threshold)
+        _check_places(after, weights, depth)
         if target is not None:
             read_target(target)
         self.target = target
         self.after, self.exit_weights = list(after), weights
         self.distillation, self.temperature, self.criterion = distillation, temperature, criterion
-        self.heads = nn.ModuleList(
-            _exit_head(channels(steps(self.net)[place - 1]), channels(net.get_submodule("head")))
-            for place in after
-        )
+        dims, num_classes = _dims(net, image_size)
+        self.heads = nn.ModuleList(_exit_head(dims[place - 1], num_classes) for place in after)
         # float32 and finite: what averages weights averages it too
         self.register_buffer("threshold", torch.tensor(float(threshold)))
         self.exits: Int64[Tensor, " batch"] = torch.empty(0, dtype=torch.int64)
         self._image_size = 0
         self._macs: dict[int, Tensor] = {}
+
+    def parts(self) -> dict[str, Hashable]:
+        exits = {f"heads.{index}": ("exit", place) for index, place in enumerate(self.after)}
+        return {"threshold": ("threshold", self.criterion), **exits}
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
@@ -136,21 +145,21 @@ class EarlyExit(nn.Module):
         return torch.stack(list(self._walk(images)))
 
     def _walk(self, images: Tensor) -> Iterator[Tensor]:
-        features = begin(self.net, images)
-        for place, step in enumerate(steps(self.net), start=1):
+        features = self.net.begin(images)
+        for place, step in enumerate(self.net.steps, start=1):
             features = step(features)
             if place in self.after:
                 yield self._classify(place, features)
-        yield end(self.net, features)
+        yield self.net.end(features)
 
     def _evaluate(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
-        features = begin(self.net, images)
+        features = self.net.begin(images)
         waiting = torch.arange(len(images), device=images.device)  # who is still in the batch
         heard: list[Tensor] = []  # what the exits so far said of them
         left: list[tuple[Tensor, Tensor, Tensor]] = []  # who, what is said of them, at which exit
-        for place, step in enumerate(steps(self.net), start=1):
+        for place, step in enumerate(self.net.steps, start=1):
             features = step(features)
             if place not in self.after:
                 continue
@@ -167,7 +176,7 @@ class EarlyExit(nn.Module):
                 break
         else:
             exits = torch.full_like(waiting, len(self.after))
-            left.append((waiting, end(self.net, features), exits))
+            left.append((waiting, self.net.end(features), exits))
         who, logits, exits = (torch.cat(parts) for parts in zip(*left, strict=True))
         back = who.argsort()
         self.exits, self._image_size = exits[back], images.shape[-1]
@@ -184,16 +193,14 @@ class EarlyExit(nn.Module):
         """MACs of an image that leaves at each exit, those of the exits that it passed included."""
         if image_size not in self._macs:
             with torch.inference_mode(False), torch.no_grad():
-                shadow = _without_storage(self)
-                dtype = next(shadow.parameters()).dtype
-                images = torch.empty(1, 3, image_size, image_size, dtype=dtype, device="meta")
+                shadow, images = _without_storage(self, image_size)
                 with FlopCounterMode(display=False) as counter:
                     macs = [counter.get_total_flops() // 2 for _ in shadow._walk(images)]
                 self._macs[image_size] = torch.tensor(macs, dtype=torch.float64, device="cpu")
         return self._macs[image_size]
 
     def _classify(self, place: int, features: Tensor) -> Tensor:
-        return self.heads[self.after.index(place)](pool(self.net, features))
+        return self.heads[self.after.index(place)](self.net.pool(features))
 
 
 def _exit_head(dim: int, num_classes: int) -> nn.Sequential:
@@ -203,17 +210,28 @@ def _exit_head(dim: int, num_classes: int) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(dim), linear)
 
 
-def _without_storage(module: EarlyExit) -> EarlyExit:
-    """A copy in evaluation mode whose tensors have shapes only."""
+@torch.no_grad()
+def _dims(net: NetOfSteps, image_size: int) -> tuple[list[int], int]:
+    """Channels of what is classified after each step, and the number of classes."""
+    shadow, features = _without_storage(net, image_size)
+    features, dims = shadow.begin(features), []
+    for step in shadow.steps:
+        features = step(features)
+        dims.append(shadow.pool(features).shape[1])
+    return dims, shadow.end(features).shape[1]
+
+
+def _without_storage(module: Any, image_size: int) -> tuple[Any, Tensor]:
+    """A copy in evaluation mode whose tensors have shapes only, and an image for it."""
     memo: dict[int, object] = {  # what deepcopy takes for copied already
         id(each): each.detach().to("meta") for each in (*module.parameters(), *module.buffers())
     }
-    return copy.deepcopy(module, memo).eval()
+    dtype = next(module.parameters()).dtype
+    images = torch.empty(1, 3, image_size, image_size, dtype=dtype, device="meta")
+    return copy.deepcopy(module, memo).eval(), images
 
 
-def _check_values(
-    after: Sequence[int], weights: Sequence[float], depth: int, criterion: str, threshold: float
-) -> None:
+def _check_places(after: Sequence[int], weights: Sequence[float], depth: int) -> None:
     if depth < 2:
         raise LeanvitError(
             "lightweight=early_exit wants two blocks or stages at least: this net has one"
@@ -228,7 +246,3 @@ def _check_values(
             f"lightweight.exit_weights={list(weights)}: give one for each of the {len(after)} "
             "exits before the last"
         )
-    if criterion not in CRITERIA:
-        raise LeanvitError(f"lightweight.criterion={criterion}: choose from {', '.join(CRITERIA)}")
-    if not math.isfinite(threshold):
-        raise LeanvitError(f"lightweight.threshold={threshold}: give a finite number, such as 0.9")

@@ -27,10 +27,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from leanvit.contracts import Method
 from leanvit.errors import LeanvitError
 from leanvit.models import vit
 from leanvit.models.attention import attend, join_heads, split_heads
 from leanvit.models.fits import check_fits
+from leanvit.values import PositiveShare, Whole
 
 
 def cls_attention(
@@ -66,7 +68,7 @@ def reorganise(
     return torch.cat((tokens[:, :1], tokens[images, 1 + kept], fused), dim=1), kept
 
 
-class EViT(nn.Module):
+class EViT(Method):
     """Token reorganisation around a ViT that reads [CLS].
 
     After an evaluation forward pass ``kept`` says which patches of each image, row by row, are left
@@ -74,8 +76,8 @@ class EViT(nn.Module):
 
     Args:
         net: trained or untrained; its weights are used as they are.
-        keep_rate: share of the tokens after [CLS] that a chosen block keeps, rounded up; above 0.
-            1: the net itself.
+        keep_rate: share of the tokens after [CLS] that a chosen block keeps, rounded up; 1: the
+            net itself.
         blocks: the chosen blocks, counted from 0; ``None``: those at a quarter, a half and three
             quarters of the depth, which of twelve are the paper's 3, 6 and 9.
 
@@ -83,14 +85,20 @@ class EViT(nn.Module):
         LeanvitError: a net or readout that it does not fit, or a value that cannot be.
     """
 
+    net: vit.ViT
+
     def __init__(
-        self, net: nn.Module, keep_rate: float = 0.7, blocks: Sequence[int] | None = None
+        self, net: nn.Module, keep_rate: PositiveShare = 0.7, blocks: Sequence[Whole] | None = None
     ) -> None:
         super().__init__()
         self.net = _check_net(net)
         depth = len(self.net.blocks)
         chosen = [depth * i // 4 for i in (1, 2, 3)] if blocks is None else blocks
-        _check_values(keep_rate, chosen, depth)
+        if not chosen or max(chosen) >= depth:
+            raise LeanvitError(
+                f"lightweight.blocks={list(chosen)}: the net has {depth} blocks, choose some from "
+                f"0 to {depth - 1}"
+            )
         self.keep_rate, self.chosen = keep_rate, sorted(set(chosen))
         self.num_patches = self.net.readout.num_patches
         self.kept: Bool[Tensor, "batch chosen patches"] = torch.empty(
@@ -100,7 +108,7 @@ class EViT(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
-        tokens = self.net.embed(images)
+        tokens = self.net.begin(images)
         # the patch that each token after [CLS] is; -1: a fused one
         patches = torch.arange(self.num_patches, device=tokens.device).expand(tokens.shape[0], -1)
         kept = []
@@ -149,15 +157,3 @@ def _check_net(net: nn.Module) -> vit.ViT:
             "tokens than [CLS], by whose attention they are kept: take cls"
         )
     return net
-
-
-def _check_values(keep_rate: float, chosen: Sequence[int], depth: int) -> None:
-    if not 0 < keep_rate <= 1:
-        raise LeanvitError(
-            f"lightweight.keep_rate={keep_rate}: give a share above 0, at most 1 (all tokens)"
-        )
-    if not chosen or not all(0 <= index < depth for index in chosen):
-        raise LeanvitError(
-            f"lightweight.blocks={list(chosen)}: the net has {depth} blocks, choose some from 0 to "
-            f"{depth - 1}"
-        )

@@ -7,7 +7,7 @@ not below the threshold.
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from leanvit.errors import LeanvitError
 
-CRITERIA = ("max_probability", "entropy", "patience")
+Criterion = Literal["max_probability", "entropy", "patience"]
 
 
 def confidences(
-    probabilities: Float[Tensor, "exits batch classes"], criterion: str
+    probabilities: Float[Tensor, "exits batch classes"], criterion: Criterion
 ) -> Float[Tensor, "exits batch"]:
     """How sure each exit is of each image; for patience, with the exits before it."""
     if criterion == "max_probability":
@@ -48,7 +48,7 @@ def pick_threshold(
     labels: Int64[Tensor, " images"],
     macs: Float[Tensor, " exits"],
     target: str,
-    criterion: str = "max_probability",
+    criterion: Criterion = "max_probability",
 ) -> Picked:
     """The threshold that serves a target best on validation images.
 
@@ -86,7 +86,7 @@ def trade_offs(
     probabilities: Float[Tensor, "exits images classes"],
     labels: Int64[Tensor, " images"],
     macs: Float[Tensor, " exits"],
-    criterion: str = "max_probability",
+    criterion: Criterion = "max_probability",
 ) -> tuple[
     Float[Tensor, " thresholds"], Float64[Tensor, " thresholds"], Float64[Tensor, " thresholds"]
 ]:

@@ -17,8 +17,7 @@ Deviations:
 
 - The paper learns the ranges of activations as moving averages, and folds BatchNorm first. Here an
   image has its own ranges, so that nothing is kept but the weights, and BatchNorm stays as it is.
-- torchao's fake quantisation has other layers in the net's place, with a range for each token;
-  here the net stays as it is, and so do its names and its cost.
+- The net has no other layers in its layers' place, so its names and its cost stay too.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,11 +29,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from leanvit.contracts import Method
+
 WEIGHT_STEPS = 64  # on either side of zero: 8 bits would overflow in kernels of CPUs without VNNI
 INPUT_STEPS = 255
 
 
-class QAT(nn.Module):
+class QAT(Method):
     """A net whose linear layers and convolutions compute on rounded inputs and weights.
 
     Args:
@@ -50,6 +51,9 @@ class QAT(nn.Module):
     ) -> Float[Tensor, "batch classes"]:
         with _Rounding():
             return self.net(images)
+
+    def deployed(self) -> nn.Module:
+        return self.net  # int8 rounds it, float32 has no need to
 
 
 class _Rounding(TorchFunctionMode):

@@ -35,11 +35,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from leanvit.contracts import Method
 from leanvit.errors import LeanvitError
 from leanvit.models import cct, vit
 from leanvit.models.attention import attend, join_heads, split_heads
 from leanvit.models.fits import check_fits
 from leanvit.models.readout import Readout
+from leanvit.values import Whole
 
 
 class Matching(NamedTuple):
@@ -149,7 +151,7 @@ def merging_block(
     return tokens + block.drop_path(block.mlp(block.mlp_norm(tokens))), sizes, matching
 
 
-class ToMe(nn.Module):
+class ToMe(Method):
     """Token merging around a ViT or a CCT.
 
     Args:
@@ -161,15 +163,17 @@ class ToMe(nn.Module):
         LeanvitError: a net or readout that it does not fit, or an ``r`` that cannot be.
     """
 
-    def __init__(self, net: nn.Module, r: int | Sequence[int] = 8) -> None:
+    net: vit.ViT | cct.CCT
+
+    def __init__(self, net: nn.Module, r: Whole | Sequence[Whole] = 8) -> None:
         super().__init__()
         self.net = _check_net(net)
         depth = len(self.net.blocks)
         self.r = [r] * depth if isinstance(r, int) else list(r)
-        if len(self.r) != depth or min(self.r) < 0:
+        if len(self.r) != depth:
             raise LeanvitError(
-                f"lightweight.r={r}: give 0 or more tokens, one number for all blocks or a list of "
-                f"{depth}, one for each block"
+                f"lightweight.r={r}: give one number for all blocks or a list of {depth}, one for "
+                "each block"
             )
         self.has_cls = isinstance(self.net, vit.ViT)
 
@@ -197,7 +201,7 @@ class ToMe(nn.Module):
         self, images: Float[Tensor, "batch channels height width"]
     ) -> tuple[Tensor, Tensor | None, list[Matching | None]]:
         """Tokens after the last block, their sizes, and what was merged in each block."""
-        tokens, sizes, matchings = self.net.embed(images), None, []
+        tokens, sizes, matchings = self.net.begin(images), None, []
         for block, r in zip(self.net.blocks, self.r, strict=True):
             num_leave = min(r, (tokens.shape[1] - self.has_cls) // 2)
             merged = merging_block(block, tokens, sizes, num_leave, self.has_cls)  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ class UnprunedTeacher(Teacher):
     ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch patches dim"]]:
         """Its logits, and its patch tokens after the last norm."""
         net = self.net.to(images)  # of the same device and type
-        tokens = net.embed(images)
+        tokens = net.begin(images)
         for block in net.blocks:
             tokens = block(tokens)
         tokens = net.norm(tokens)
