@@ -19,9 +19,9 @@ Count = Annotated[int, Ge(1)]
 Positive = Annotated[FiniteFloat, Gt(0)]
 NonNegative = Annotated[FiniteFloat, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]  # a probability, a part of a whole
+Between = Annotated[float, Gt(0), Lt(1)]  # neither nothing nor all
 PositiveShare = Annotated[float, Gt(0), Le(1)]
 ShareBelowOne = Annotated[float, Ge(0), Lt(1)]
-Between = Annotated[float, Gt(0), Lt(1)]  # neither nothing nor all
 
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)  # 1 is a float; true is no number
 
@@ -55,12 +55,19 @@ def annotations(taker: Callable[..., Any]) -> dict[str, Any]:
     return {name: hints.get(name, Any) for name in names}
 
 
+def offered(taker: Callable[..., Any], **offers: Any) -> dict[str, Any]:
+    """Those of the offers that ``taker`` names among its parameters."""
+    names = inspect.signature(taker).parameters
+    return {name: value for name, value in offers.items() if name in names}
+
+
 def nearest(name: str, names: Iterable[str], where: str = "") -> str:
     """Names that are like one that does not exist, as advice."""
-    close = get_close_matches(name, list(names), n=3, cutoff=0.5)
+    known = sorted(names)
+    close = [where + each for each in get_close_matches(name, known, n=3, cutoff=0.5)]
     if close:
-        return f"did you mean {' or '.join(where + each for each in close)}?"
-    return f"choose from {', '.join(where + each for each in sorted(names))}"
+        return f"did you mean {' or '.join(close)}?"
+    return f"choose from {', '.join(where + each for each in known)}"
 
 
 def _told(value: Any) -> str:

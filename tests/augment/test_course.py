@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from image_trees import refused
 from pictures import chi_square, distance, pictures
 from torch import Tensor
 from torchvision.transforms import v2
@@ -140,21 +139,3 @@ def test_factors_are_drawn_evenly() -> None:
         assert share.min() >= 0 and share.max() <= 1
         assert chi_square((share * 20).clamp(max=19.99).long(), 20) < 45  # p about 0.0007
     assert abs(torch.corrcoef(torch.stack([gain, factor]))[0, 1]) < 0.04
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"magnitude": 31},
-        {"magnitude": -1},
-        {"num_ops": -1},
-        {"brightness": 1.5},
-        {"contrast": -0.1},
-        {"flip": 2},
-        {"scale": (0.8, 1.2)},
-        {"ratio": (1.1, 0.9)},
-    ],
-)
-def test_wrong_options(options: dict) -> None:
-    message = refused(lambda: Course(**options))
-    assert f"augment.{next(iter(options))}=" in message and "give" in message

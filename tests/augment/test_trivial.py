@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from image_trees import refused
 from pictures import chi_square, distance, pictures
 from torch import Tensor
 from torchvision.transforms import v2
@@ -82,9 +81,3 @@ def test_reproducible_and_sources_untouched() -> None:
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert len({image.numpy().tobytes() for image in first[::8]}) > 4  # one image, its own draws
     assert torch.equal(images, before) and torch.equal(prepared, kept)
-
-
-@pytest.mark.parametrize("options", [{"padding": -1}, {"flip": 1.5}, {"flip": -0.1}])
-def test_wrong_options(options: dict) -> None:
-    message = refused(lambda: Trivial(**options))
-    assert f"augment.{next(iter(options))}=" in message and "give" in message

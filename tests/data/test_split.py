@@ -8,7 +8,9 @@ import pytest
 import torch
 from image_trees import refused
 
-from leanvit.data.split import largest_remainder, stratified_split
+from leanvit import values
+from leanvit.data.images import ImageSet, Splits
+from leanvit.data.split import largest_remainder, stratified_split, with_validation
 
 COURSE = [4435, 4189, 3065, 4191, 4513, 3717, 3513, 3249, 2685, 2023]
 
@@ -66,10 +68,22 @@ def test_labels_need_not_be_consecutive() -> None:
     assert torch.bincount(labels[val]).tolist() == [0, 0, 2, 0, 0, 2]
 
 
+def test_only_a_source_without_validation_images_is_split() -> None:
+    labels = shuffled_labels([40, 60])
+    whole = ImageSet(torch.arange(300).view(100, 3, 1, 1).byte(), labels, ("a", "b"))
+    train, val = stratified_split(labels, 0.1, 3)
+    split = with_validation(Splits(whole, whole, source="noise"), 0.1, split_seed=3)
+    assert torch.equal(split.train.labels, labels[train]) and split.val is not None
+    assert torch.equal(split.val.images, whole.subset(val).images)
+    assert split.test is whole and split.source == "noise"
+    assert with_validation(split, 0.5, split_seed=0) is split
+
+
 def test_refused() -> None:
     assert "class number 1" in refused(stratified_split, shuffled_labels([5, 1]), 0.1, 0)
     for fraction in (0.0, 1.0, -0.1, math.nan):
-        assert "val_fraction=" in refused(stratified_split, shuffled_labels([5, 5]), fraction, 0)
+        given = {"val_fraction": fraction}
+        assert refused(values.check, with_validation, given).startswith("val_fraction=")
 
 
 def test_largest_remainder_against_exact_fractions() -> None:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from leanvit.errors import LeanvitError
 from leanvit.samplers.repeat_factor import RepeatFactor
 from leanvit.seeds import derive_seed
 
@@ -112,19 +111,9 @@ def test_copies_are_shuffled_among_the_rest() -> None:
     assert (per_tenth - 1000).abs().max() < 4 * math.sqrt(200 * 50 * 0.1 * 0.9)
 
 
-def test_same_seed_and_epoch_same_order_and_else_another() -> None:
-    assert torch.equal(epoch(1, seed=5), epoch(1, seed=5))
-    assert len({tuple(epoch(e, seed=s).tolist()) for e in range(3) for s in range(3)}) == 9
+def test_the_extra_copies_are_drawn_anew() -> None:
     chosen = {tuple(torch.bincount(epoch(e), minlength=1000).tolist()) for e in range(5)}
-    assert len(chosen) == 5  # the extra copies are drawn anew
-
-
-@pytest.mark.parametrize("num_ranks", [2, 3])
-def test_ranks_share_the_longer_epoch_out(num_ranks: int) -> None:
-    whole, length = epoch(2, seed=1), NUM_DRAWS // num_ranks
-    parts = [epoch(2, seed=1, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
-    assert all(len(part) == length for part in parts)
-    assert torch.equal(torch.stack(parts, dim=1).flatten(), whole[: num_ranks * length])
+    assert len(chosen) == 5
 
 
 def test_a_million_images() -> None:
@@ -133,10 +122,3 @@ def test_a_million_images() -> None:
     times = torch.bincount(sampler.indices(), minlength=1_000_000)
     factors = sampler.class_factors[labels]
     assert ((times - factors).abs() < 1).all() and int(times.sum()) == len(sampler)
-
-
-@pytest.mark.parametrize("threshold", [0.0, -1.0, math.inf, math.nan])
-def test_threshold_out_of_range_is_refused_in_one_line(threshold: float) -> None:
-    with pytest.raises(LeanvitError, match=r"sampler\.threshold=.*above 0.*even share") as caught:
-        RepeatFactor(LABELS, threshold)
-    assert str(threshold) in str(caught.value) and "\n" not in str(caught.value)

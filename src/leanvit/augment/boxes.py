@@ -6,12 +6,30 @@ up to ten times: all draws are made at once and the first that fits is taken.
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Len
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from leanvit.errors import LeanvitError
+from leanvit.values import Positive, PositiveShare
+
 TRIES = 10
+Areas = Annotated[Sequence[PositiveShare], Len(2, 2)]  # least and greatest share of the image
+Ratios = Annotated[Sequence[Positive], Len(2, 2)]  # least and greatest ratio of two sides
+
+
+def check_ascending(**ranges: Sequence[float]) -> None:
+    """Refuse a range whose end lies below its beginning.
+
+    Raises:
+        LeanvitError: it does.
+    """
+    for name, (low, high) in ranges.items():
+        if low > high:
+            raise LeanvitError(f"augment.{name}=[{low},{high}]: give the smaller number first")
 
 
 def draw_boxes(

@@ -11,9 +11,8 @@ https://arxiv.org/abs/2112.00412).
 - Half of the batches are mixed. The official code mixes none in the first four epochs and the last
   three; here mixing ends where the training says so.
 
-Foregrounds come with the batch: whoever builds it asks a mixing with ``foreground_weights`` for
-them, draws as many images again (:class:`leanvit.samplers.with_foreground.WithForeground`) and
-appends them, augmented alike, to the ordinary ones.
+Foregrounds are the mixing's ``partners``: whoever builds the batches draws as many images again by
+them and appends these, augmented alike, to the ordinary ones.
 
 Deviations:
 
@@ -24,53 +23,42 @@ Deviations:
 - Of the paper's distributions, the one by effective numbers is left out.
 """
 
-import math
-
 import torch
 from jaxtyping import Float, Float64, Int64
+from pydantic import FiniteFloat
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from leanvit.augment.cutmix import CutMix
-from leanvit.errors import LeanvitError
+from leanvit.values import Count, Positive, Share
 
 
 class CMO:
     """Paste a box of a minority-weighted draw into each image; targets become soft.
 
     Args:
-        class_counts: training images per class.
         alpha: of the Beta distribution; 1 draws the area uniformly.
         exponent: r of the foreground's classes, 1 / n_c^r: 1 is the paper's, 0 draws every class
             alike, -1 the images as they are.
         probability: of mixing a batch at all; an unmixed batch has one-hot targets.
-
-    Raises:
-        LeanvitError: ``alpha`` is not above 0 and finite, ``exponent`` not finite, or
-            ``probability`` not in [0, 1].
     """
+
+    soft_targets = True
 
     def __init__(
         self,
-        num_classes: int,
-        class_counts: Int64[Tensor, " classes"],
-        alpha: float = 1.0,
-        exponent: float = 1.0,
-        probability: float = 0.5,
+        num_classes: Count,
+        alpha: Positive = 1.0,
+        exponent: FiniteFloat = 1.0,
+        probability: Share = 0.5,
     ) -> None:
-        if not math.isfinite(exponent):
-            raise LeanvitError(
-                f"mix.exponent={exponent} must be finite: 1 is the paper's, 0 draws classes alike"
-            )
-        self.cutmix = CutMix(num_classes, class_counts, alpha, probability)
-        counts = class_counts.double()
-        weights = (counts.clamp(min=1) / counts.max()) ** -exponent * counts.gt(0)
-        self.class_probabilities = weights / weights.sum()
-        self.class_counts = class_counts
+        self.cutmix, self.exponent = CutMix(num_classes, alpha, probability), exponent
 
-    def foreground_weights(self, labels: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
-        """How likely each training image is to be a foreground."""
-        return (self.class_probabilities / self.class_counts)[labels]
+    def partners(self, labels: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
+        """How likely each training image is to be a foreground; all of them sum to 1."""
+        counts = torch.bincount(labels, minlength=self.cutmix.num_classes).double()
+        weights = (counts.clamp(min=1) / counts.max()) ** -self.exponent * counts.gt(0)
+        return (weights / weights.sum() / counts)[labels]
 
     def __call__(
         self, images: Float[Tensor, "both 3 height width"], labels: Int64[Tensor, " both"]

@@ -14,13 +14,15 @@ Deviations from the same steps in torchvision:
 - Brightness and contrast are jittered in this order; torchvision draws the order.
 """
 
-from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from leanvit.augment.as_bytes import as_bytes
+from leanvit.augment.boxes import Areas, Ratios
 from leanvit.augment.colour import jitter
 from leanvit.augment.geometry import mirror, resample, then
 from leanvit.augment.operations import (
@@ -31,8 +33,8 @@ from leanvit.augment.operations import (
     recolour,
     signed,
 )
-from leanvit.augment.options import check_between, check_whole
 from leanvit.augment.resized_crop import ResizedCrop
+from leanvit.values import Share, Whole
 
 
 class Course:
@@ -41,27 +43,23 @@ class Course:
     Args:
         flip: probability of the mirror image.
         num_ops: operations of RandAugment for each image; they may repeat.
-        magnitude: of all of them, 0 to 30.
+        magnitude: of all of them.
         brightness, contrast: each image's factor is drawn evenly from 1 minus to 1 plus this.
 
     Raises:
-        LeanvitError: an option out of its range.
+        LeanvitError: ``scale`` or ``ratio`` ends below its beginning.
     """
 
     def __init__(
         self,
-        scale: Sequence[float] = (0.8, 1.0),
-        ratio: Sequence[float] = (0.9, 1.1),
-        flip: float = 0.5,
-        num_ops: int = 2,
-        magnitude: int = 9,
-        brightness: float = 0.2,
-        contrast: float = 0.2,
+        scale: Areas = (0.8, 1.0),
+        ratio: Ratios = (0.9, 1.1),
+        flip: Share = 0.5,
+        num_ops: Whole = 2,
+        magnitude: Annotated[int, Ge(0), Le(NUM_STEPS - 1)] = 9,
+        brightness: Share = 0.2,
+        contrast: Share = 0.2,
     ) -> None:
-        check_whole("num_ops", num_ops, 0)
-        check_whole("magnitude", magnitude, 0, NUM_STEPS - 1)
-        check_between("brightness", brightness, 0, 1)
-        check_between("contrast", contrast, 0, 1)
         self.crop, self.flip = ResizedCrop(scale, ratio, flip), flip
         self.num_ops, self.magnitude = num_ops, magnitude
         self.brightness, self.contrast = brightness, contrast

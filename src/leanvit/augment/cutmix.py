@@ -5,42 +5,26 @@
 - Partners are the batch in reverse order: the batch is shuffled already.
 """
 
-import math
-
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from leanvit.errors import LeanvitError
+from leanvit.values import Count, Positive, Share
 
 
 class CutMix:
     """Paste a box of its partner into each image; targets become soft (batch, classes).
 
     Args:
-        class_counts: training images per class; not used, every mixing is built alike.
         alpha: of the Beta distribution; 1 draws the area uniformly.
         probability: of mixing a batch at all; an unmixed batch has one-hot targets.
-
-    Raises:
-        LeanvitError: ``alpha`` is not above 0 and finite, or ``probability`` not in [0, 1].
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        class_counts: Int64[Tensor, " classes"] | None = None,
-        alpha: float = 1.0,
-        probability: float = 0.5,
-    ) -> None:
-        if not 0 < alpha < math.inf:
-            raise LeanvitError(
-                f"CutMix's alpha={alpha} must be above 0 and finite: 1 is the paper's, and "
-                "mix=none mixes nothing"
-            )
-        if not 0 <= probability <= 1:
-            raise LeanvitError(f"mix.probability={probability} must lie between 0 and 1")
+    soft_targets = True
+    partners = None
+
+    def __init__(self, num_classes: Count, alpha: Positive = 1.0, probability: Share = 0.5) -> None:
         self.num_classes, self.alpha, self.probability = num_classes, alpha, probability
 
     def __call__(

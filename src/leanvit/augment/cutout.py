@@ -6,15 +6,13 @@
 - The hole has a mean colour, which normalisation makes (nearly) zero.
 """
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from leanvit.augment.erase import erase
+from leanvit.augment.erase import Colour, erase
 from leanvit.augment.light import Light
-from leanvit.augment.options import check_colour, check_whole
+from leanvit.values import Share, Whole
 
 
 class Cutout:
@@ -23,22 +21,16 @@ class Cutout:
     Args:
         size: side of the hole in pixels; the paper's is 16 for CIFAR-10, 8 for CIFAR-100, 20 for
             SVHN; 0 cuts nothing.
-        fill: colour of the hole, 0 to 255.
-
-    Raises:
-        LeanvitError: a negative ``padding`` or ``size``, ``flip`` no probability, ``fill`` no
-            colour.
+        fill: colour of the hole.
     """
 
     def __init__(
         self,
-        padding: int = 4,
-        flip: float = 0.5,
-        size: int = 16,
-        fill: Sequence[int] = (125, 123, 114),
+        padding: Whole = 4,
+        flip: Share = 0.5,
+        size: Whole = 16,
+        fill: Colour = (125, 123, 114),
     ) -> None:
-        check_whole("size", size, 0)
-        check_colour("fill", fill)
         self.light, self.size, self.fill = Light(padding, flip), size, fill
 
     def prepare(

@@ -14,15 +14,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from leanvit.augment.flip import flip_some
-from leanvit.augment.options import check_between, check_whole
+from leanvit.values import Share, Whole
 
 
 class Light:
     """Crop from a zero border of ``padding`` pixels, then flip with probability ``flip``."""
 
-    def __init__(self, padding: int = 4, flip: float = 0.5) -> None:
-        check_whole("padding", padding, 0)
-        check_between("flip", flip, 0, 1)
+    def __init__(self, padding: Whole = 4, flip: Share = 0.5) -> None:
         self.padding, self.flip = padding, flip
 
     def prepare(

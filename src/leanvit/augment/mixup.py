@@ -4,42 +4,26 @@
 - Partners are the batch in reverse order: the batch is shuffled already.
 """
 
-import math
-
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from leanvit.errors import LeanvitError
+from leanvit.values import Count, Positive, Share
 
 
 class MixUp:
     """Mix each image with its partner; targets become soft (batch, classes).
 
     Args:
-        class_counts: training images per class; not used, every mixing is built alike.
         alpha: of the Beta distribution; larger mixes more evenly.
         probability: of mixing a batch at all; an unmixed batch has one-hot targets.
-
-    Raises:
-        LeanvitError: ``alpha`` is not above 0 and finite, or ``probability`` not in [0, 1].
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        class_counts: Int64[Tensor, " classes"] | None = None,
-        alpha: float = 0.8,
-        probability: float = 1.0,
-    ) -> None:
-        if not 0 < alpha < math.inf:
-            raise LeanvitError(
-                f"mixup's alpha={alpha} must be above 0 and finite: 0.8 is DeiT's, and mix=none "
-                "mixes nothing"
-            )
-        if not 0 <= probability <= 1:
-            raise LeanvitError(f"mix.probability={probability} must lie between 0 and 1")
+    soft_targets = True
+    partners = None
+
+    def __init__(self, num_classes: Count, alpha: Positive = 0.8, probability: Share = 1.0) -> None:
         self.num_classes, self.alpha, self.probability = num_classes, alpha, probability
 
     def __call__(
@@ -48,14 +32,18 @@ class MixUp:
         targets = one_hot(labels, self.num_classes).to(images.dtype)
         if torch.rand(()) >= self.probability:
             return images, targets
-        own = own_shares(images, self.alpha)
+        own = self.own_shares(images)
         mixed = torch.lerp(images.flip(0), images, own[:, None, None, None])
-        return mixed, torch.lerp(targets.flip(0), targets, own[:, None])
+        label_shares = self.label_shares(own, labels)
+        return mixed, torch.lerp(targets.flip(0), targets, label_shares[:, None])
 
+    def own_shares(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
+        """lambda of each image: what it keeps of itself beside its partner."""
+        alpha = torch.full((len(images),), self.alpha, device=images.device)
+        return torch.distributions.Beta(alpha, alpha).sample().to(images.dtype)
 
-def own_shares(
-    images: Float[Tensor, "batch 3 height width"], alpha: float
-) -> Float[Tensor, " batch"]:
-    """lambda of each image: what it keeps of itself beside its partner."""
-    alphas = torch.full((len(images),), alpha, device=images.device)
-    return torch.distributions.Beta(alphas, alphas).sample().to(images.dtype)
+    def label_shares(
+        self, own: Float[Tensor, " batch"], labels: Int64[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        """What an image's label counts beside its partner's, ``own`` being the image's share."""
+        return own

@@ -20,40 +20,31 @@ from torch.nn.functional import one_hot
 
 from leanvit.augment.cutmix import CutMix
 from leanvit.augment.mixup import MixUp
-from leanvit.errors import LeanvitError
+from leanvit.values import Count, Positive, Share
 
 
 class MixUpCutMix:
     """Mix each batch by mixup or by CutMix; targets become soft (batch, classes).
 
     Args:
-        class_counts: training images per class; not used, every mixing is built alike.
         mixup_alpha, cutmix_alpha: of the Beta distributions of the two.
         switch_probability: of CutMix, where a batch is mixed.
         probability: of mixing a batch at all; an unmixed batch has one-hot targets.
-
-    Raises:
-        LeanvitError: an alpha is not above 0 and finite, or a probability not in [0, 1].
     """
+
+    soft_targets = True
+    partners = None
 
     def __init__(
         self,
-        num_classes: int,
-        class_counts: Int64[Tensor, " classes"] | None = None,
-        mixup_alpha: float = 0.8,
-        cutmix_alpha: float = 1.0,
-        switch_probability: float = 0.5,
-        probability: float = 1.0,
+        num_classes: Count,
+        mixup_alpha: Positive = 0.8,
+        cutmix_alpha: Positive = 1.0,
+        switch_probability: Share = 0.5,
+        probability: Share = 1.0,
     ) -> None:
-        if not 0 <= switch_probability <= 1:
-            raise LeanvitError(
-                f"mix.switch_probability={switch_probability} must lie between 0, mixup alone, "
-                "and 1, CutMix alone"
-            )
-        if not 0 <= probability <= 1:
-            raise LeanvitError(f"mix.probability={probability} must lie between 0 and 1")
-        self.mixup = MixUp(num_classes, class_counts, mixup_alpha, probability=1.0)
-        self.cutmix = CutMix(num_classes, class_counts, cutmix_alpha, probability=1.0)
+        self.mixup = MixUp(num_classes, mixup_alpha, probability=1.0)
+        self.cutmix = CutMix(num_classes, cutmix_alpha, probability=1.0)
         self.num_classes = num_classes
         self.switch_probability, self.probability = switch_probability, probability
 

@@ -26,10 +26,8 @@ class NoAugment:
 class NoMix:
     """Images and labels unchanged."""
 
-    def __init__(
-        self, num_classes: int, class_counts: Int64[Tensor, " classes"] | None = None
-    ) -> None:
-        pass
+    soft_targets = False
+    partners = None
 
     def __call__(
         self, images: Float[Tensor, "batch 3 height width"], labels: Int64[Tensor, " batch"]

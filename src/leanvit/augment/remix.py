@@ -20,69 +20,42 @@ Deviations:
 - ``alpha`` is mix=mixup's, so that only the labels differ.
 """
 
-import math
+from typing import Annotated
 
-import torch
+from annotated_types import Ge
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from leanvit.augment.mixup import own_shares
-from leanvit.errors import LeanvitError
+from leanvit.augment.mixup import MixUp
+from leanvit.values import Count, Positive, Share
 
 
-class Remix:
+class Remix(MixUp):
     """Mix each image with its partner, labels in favour of the rarer class, soft (batch, classes).
 
     Args:
         class_counts: training images per class.
         alpha: of the Beta distribution; larger mixes more evenly.
-        kappa: from this ratio of class counts on, the rarer class is favoured.
+        kappa: from this ratio of class counts on, the rarer class is favoured; inf is mixup.
         tau: a majority image with less than this share of the picture loses its label; 0 is mixup.
         probability: of mixing a batch at all; an unmixed batch has one-hot targets.
-
-    Raises:
-        LeanvitError: ``alpha`` is not above 0 and finite, ``kappa`` below 1, ``tau`` or
-            ``probability`` not in [0, 1].
     """
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: Count,
         class_counts: Int64[Tensor, " classes"],
-        alpha: float = 0.8,
-        kappa: float = 3.0,
-        tau: float = 0.5,
-        probability: float = 1.0,
+        alpha: Positive = 0.8,
+        kappa: Annotated[float, Ge(1)] = 3.0,
+        tau: Share = 0.5,
+        probability: Share = 1.0,
     ) -> None:
-        if not kappa >= 1:
-            raise LeanvitError(
-                f"mix.kappa={kappa} must be at least 1: the paper's is 3, and .inf is mixup"
-            )
-        if not 0 <= tau <= 1:
-            raise LeanvitError(f"mix.tau={tau} must lie between 0, which is mixup, and 1")
-        if not 0 < alpha < math.inf:
-            raise LeanvitError(f"mix.alpha={alpha} must be above 0 and finite: 0.8 is mix=mixup's")
-        if not 0 <= probability <= 1:
-            raise LeanvitError(f"mix.probability={probability} must lie between 0 and 1")
-        self.num_classes, self.class_counts = num_classes, class_counts
-        self.alpha, self.kappa, self.tau, self.probability = alpha, kappa, tau, probability
-
-    def __call__(
-        self, images: Float[Tensor, "batch 3 height width"], labels: Int64[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch classes"]]:
-        targets = one_hot(labels, self.num_classes).to(images.dtype)
-        if torch.rand(()) >= self.probability:
-            return images, targets
-        own = own_shares(images, self.alpha)
-        mixed = torch.lerp(images.flip(0), images, own[:, None, None, None])
-        label_shares = self.label_shares(own, labels)
-        return mixed, torch.lerp(targets.flip(0), targets, label_shares[:, None])
+        super().__init__(num_classes, alpha, probability)
+        self.class_counts, self.kappa, self.tau = class_counts, kappa, tau
 
     def label_shares(
         self, own: Float[Tensor, " batch"], labels: Int64[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
-        """What an image's label counts beside its partner's, ``own`` being the image's share."""
         self.class_counts = self.class_counts.to(labels.device)  # moves in the first batch only
         counts = self.class_counts[labels]
         partner_counts = counts.flip(0)

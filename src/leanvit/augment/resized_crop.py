@@ -8,34 +8,27 @@ box is cut and resized bilinearly to the full image.
   the nearest ratio).
 """
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from leanvit.augment.as_bytes import as_bytes
-from leanvit.augment.boxes import draw_boxes
+from leanvit.augment.boxes import Areas, Ratios, check_ascending, draw_boxes
 from leanvit.augment.geometry import mirror, resample
-from leanvit.augment.options import check_between, check_range
+from leanvit.values import Share
 
 
 class ResizedCrop:
     """Crop ``scale`` of the area at an aspect ``ratio``, resize to the whole, flip.
 
     Raises:
-        LeanvitError: ``scale`` or ``ratio`` is no range, ``flip`` no probability.
+        LeanvitError: ``scale`` or ``ratio`` ends below its beginning.
     """
 
     def __init__(
-        self,
-        scale: Sequence[float] = (0.8, 1.0),
-        ratio: Sequence[float] = (0.9, 1.1),
-        flip: float = 0.5,
+        self, scale: Areas = (0.8, 1.0), ratio: Ratios = (0.9, 1.1), flip: Share = 0.5
     ) -> None:
-        check_range("scale", scale, 1.0)
-        check_range("ratio", ratio)
-        check_between("flip", flip, 0, 1)
+        check_ascending(scale=scale, ratio=ratio)
         self.scale, self.ratio, self.flip = scale, ratio, flip
 
     def prepare(

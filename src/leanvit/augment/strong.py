@@ -10,16 +10,14 @@ Deviations:
 - A box is at least one pixel; torchvision's may round to none in images of a few pixels.
 """
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from leanvit.augment.boxes import draw_boxes
-from leanvit.augment.erase import erase
-from leanvit.augment.options import check_between, check_colour, check_range
+from leanvit.augment.boxes import Areas, Ratios, check_ascending, draw_boxes
+from leanvit.augment.erase import Colour, erase
 from leanvit.augment.trivial import Trivial
+from leanvit.values import Share, Whole
 
 
 class Strong(Trivial):
@@ -30,26 +28,23 @@ class Strong(Trivial):
         erase: probability that an image loses a box.
         scale: least and greatest share of the area that is erased.
         ratio: least and greatest height divided by width.
-        fill: the colour, 0 to 255.
+        fill: the colour.
 
     Raises:
-        LeanvitError: a probability, range or colour that is none.
+        LeanvitError: ``scale`` or ``ratio`` ends below its beginning.
     """
 
     def __init__(
         self,
-        padding: int = 4,
-        flip: float = 0.5,
-        erase: float = 0.5,
-        scale: Sequence[float] = (0.02, 0.33),
-        ratio: Sequence[float] = (0.3, 3.3),
-        fill: Sequence[int] = (125, 123, 114),
+        padding: Whole = 4,
+        flip: Share = 0.5,
+        erase: Share = 0.5,
+        scale: Areas = (0.02, 0.33),
+        ratio: Ratios = (0.3, 3.3),
+        fill: Colour = (125, 123, 114),
     ) -> None:
         super().__init__(padding, flip)
-        check_between("erase", erase, 0, 1)
-        check_range("scale", scale, 1.0)
-        check_range("ratio", ratio)
-        check_colour("fill", fill)
+        check_ascending(scale=scale, ratio=ratio)
         self.erase, self.scale, self.ratio, self.fill = erase, scale, ratio, fill
 
     def __call__(

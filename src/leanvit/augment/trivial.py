@@ -25,17 +25,14 @@ from leanvit.augment.operations import (
     signed,
     trivial_augment_magnitudes,
 )
+from leanvit.values import Share, Whole
 
 
 class Trivial:
     """Crop from a zero border of ``padding`` pixels, flip with probability ``flip``, then one
-    operation at a random magnitude.
+    operation at a random magnitude."""
 
-    Raises:
-        LeanvitError: ``padding`` is negative or ``flip`` no probability.
-    """
-
-    def __init__(self, padding: int = 4, flip: float = 0.5) -> None:
+    def __init__(self, padding: Whole = 4, flip: Share = 0.5) -> None:
         self.light = Light(padding, flip)
 
     def prepare(

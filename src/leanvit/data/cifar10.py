@@ -13,6 +13,7 @@ from torchvision.transforms.v2.functional import resize
 
 from leanvit.data.images import ImageSet, Splits
 from leanvit.errors import LeanvitError
+from leanvit.values import Count
 
 CLASSES = (
     "airplane",
@@ -28,7 +29,7 @@ CLASSES = (
 )
 
 
-def cifar10(source: str | None = None, data_dir: str = "data", image_size: int = 32) -> Splits:
+def cifar10(source: str | None = None, data_dir: str = "data", image_size: Count = 32) -> Splits:
     """The official training and test set, through torchvision.
 
     Args:

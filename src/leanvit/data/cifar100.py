@@ -9,9 +9,10 @@ from torchvision.datasets import CIFAR100
 
 from leanvit.data.cifar10 import read_archive
 from leanvit.data.images import Splits
+from leanvit.values import Count
 
 
-def cifar100(source: str | None = None, data_dir: str = "data", image_size: int = 32) -> Splits:
+def cifar100(source: str | None = None, data_dir: str = "data", image_size: Count = 32) -> Splits:
     """The official training and test set, through torchvision.
 
     Args:

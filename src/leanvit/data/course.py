@@ -16,6 +16,7 @@ from leanvit.data.decode import load_images
 from leanvit.data.images import ImageSet, Splits
 from leanvit.data.source import Source, open_source
 from leanvit.errors import LeanvitError
+from leanvit.values import Count
 
 TRAIN_FOLDER, TEST_FOLDER = "CIFAR10_imbalance", "CIFAR10_balance"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -24,7 +25,7 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 def course(
     source: str | None = None,
     data_dir: str = "data",
-    image_size: int = 32,
+    image_size: Count = 32,
     skip_unreadable: bool = False,
 ) -> Splits:
     """The course's folders, or the same images cut from the official archive.

@@ -6,14 +6,15 @@ from leanvit.data.decode import load_images
 from leanvit.data.images import ImageSet, Splits
 from leanvit.data.source import Source, open_source
 from leanvit.errors import LeanvitError
+from leanvit.values import Count, NonNegative
 
 
 def folder(
     source: str | None = None,
     data_dir: str = "data",
-    image_size: int = 32,
+    image_size: Count = 32,
     skip_unreadable: bool = False,
-    memory_gib: float | None = None,
+    memory_gib: NonNegative | None = None,
 ) -> Splits:
     """Images of any size and class names, resized to ``image_size``.
 

@@ -1,8 +1,8 @@
 """Batches on the training device: gathered from resident images, or decoded by workers.
 
-Both loaders yield ``(uint8 images (B, 3, H, W), labels (B,))`` on the device, augmented by an
-augmentation that is called as ``augment(augment.prepare(images), index, generator)``. The draws of
-an epoch come from (seed, epoch, rank).
+Both loaders yield ``(uint8 images (B, 3, H, W), labels (B,))`` on the device, augmented as
+``augment(augment.prepare(images), index, generator)``. The draws of an epoch come from
+(seed, epoch, rank).
 
 Small batches are augmented several at once: an operation on a few images takes as long to start
 as to compute, on a GPU longer still.
@@ -11,13 +11,14 @@ as to compute, on a GPU longer still.
 import sys
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from leanvit.contracts import Augment, Order
 from leanvit.data.decode import free_memory_gib
 from leanvit.data.images import ImageSet
 from leanvit.errors import LeanvitError
@@ -25,25 +26,6 @@ from leanvit.seeds import derive_seed
 
 # Pixels augmented at once: 1,024 images of 32 x 32. On a CPU more would leave its cache.
 CHUNK_PIXELS = 2**20
-
-
-@runtime_checkable
-class Order(Protocol):
-    """What a loader needs of a sampler."""
-
-    epoch: int
-
-    def set_epoch(self, epoch: int) -> None: ...
-    def __len__(self) -> int: ...
-    def indices(self) -> Tensor: ...
-
-
-@runtime_checkable
-class Augment(Protocol):
-    """What a loader needs of an augmentation."""
-
-    def prepare(self, images: Tensor) -> Tensor: ...
-    def __call__(self, prepared: Tensor, index: Tensor, generator: torch.Generator) -> Tensor: ...
 
 
 class InOrder:

@@ -23,9 +23,11 @@ Deviations:
 """
 
 import math
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge, Lt
 
 from leanvit.data.images import ImageSet
 from leanvit.errors import LeanvitError
@@ -34,7 +36,9 @@ MIN_IMAGES = 2  # of a class: one to train on and one to validate on
 MAX_LINE = 240  # letters, three lines of a terminal
 
 
-def long_tail(train: ImageSet, imbalance: str, seed: int = 0) -> ImageSet:
+def long_tail(
+    train: ImageSet, imbalance: str, seed: Annotated[int, Ge(0), Lt(2**32)] = 0
+) -> ImageSet:
     """The images of ``train`` that a long tail leaves, in their order.
 
     Args:
@@ -44,11 +48,9 @@ def long_tail(train: ImageSet, imbalance: str, seed: int = 0) -> ImageSet:
         seed: which images stay. It is no training seed: trainings that shall be compared share it.
 
     Raises:
-        LeanvitError: another ``imbalance``, a factor that would leave a class fewer than two
-            images, or a seed that NumPy does not take.
+        LeanvitError: another ``imbalance``, or a factor that would leave a class fewer than two
+            images.
     """
-    if not 0 <= seed < 2**32:
-        raise LeanvitError(f"data.imbalance_seed={seed} is not between 0 and 2^32 - 1")
     smallest = int(train.class_counts.argmin())
     n_max = int(train.class_counts[smallest])
     if n_max < MIN_IMAGES:

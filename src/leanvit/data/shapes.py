@@ -23,18 +23,19 @@ the softness of the outline.
 
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge, MultipleOf
 from jaxtyping import Float32, Int64, UInt8
 from numpy import ndarray
 from numpy.random import Generator
 
 from leanvit.data.images import ImageSet, Splits
 from leanvit.data.split import largest_remainder
-from leanvit.errors import LeanvitError
+from leanvit.values import Whole
 
-MIN_IMAGE_SIZE = 16  # there the smallest figures have a radius of 4 pixels
 CHUNK_PIXELS = 2**18  # drawn at once: 256 images of 32 x 32, in some 20 MB of arrays
 
 # Training images per class of the course's imbalanced CIFAR-10 set: the proportions kept here.
@@ -192,35 +193,17 @@ def _image_set(counts: Int64[ndarray, " classes"], image_size: int, rng: Generat
 
 
 def shapes(
-    seed: int = 0, image_size: int = 32, num_train: int = 8000, num_test: int = 2000
+    seed: Whole = 0,
+    image_size: Annotated[int, Ge(16)] = 32,  # there the smallest figures have a radius of 4 pixels
+    num_train: Annotated[int, Ge(10)] = 8000,  # an image of every class
+    num_test: Annotated[int, Ge(10), MultipleOf(10)] = 2000,
 ) -> Splits:
     """Draw the set: training images imbalanced like the course's CIFAR-10 set, test balanced.
 
     Images are uint8 (n, 3, image_size, image_size) on the CPU; figures scale with the image. The
     same arguments give the same bytes, and ``num_train`` does not change the test set.
-
-    Raises:
-        LeanvitError: a negative seed, an image size below 16, a ``num_train`` too small for one
-            image of every class, or a ``num_test`` that ten equal classes cannot share.
     """
-    if seed < 0:
-        raise LeanvitError(f"data shapes: seed is {seed}; give 0 or a positive number")
-    if image_size < MIN_IMAGE_SIZE:
-        raise LeanvitError(
-            f"data shapes: image_size is {image_size}, too small to tell the shapes apart; "
-            f"give {MIN_IMAGE_SIZE} or more"
-        )
-    if num_test < len(SHAPES) or num_test % len(SHAPES):
-        raise LeanvitError(
-            f"data shapes: num_test is {num_test}, which {len(SHAPES)} classes cannot share "
-            f"equally; give a positive multiple of {len(SHAPES)}"
-        )
-    train_counts = largest_remainder(np.array(TRAIN_PROPORTIONS), max(num_train, 0))
-    if train_counts.min() < 1:
-        raise LeanvitError(
-            f"data shapes: num_train is {num_train}, which leaves a class without images; "
-            f"give {sum(TRAIN_PROPORTIONS) // min(TRAIN_PROPORTIONS) + 1} or more"
-        )
+    train_counts = largest_remainder(np.array(TRAIN_PROPORTIONS), num_train)
     test_counts = np.full(len(SHAPES), num_test // len(SHAPES), dtype=np.int64)
     return Splits(
         train=_image_set(train_counts, image_size, np.random.default_rng([seed, 0])),

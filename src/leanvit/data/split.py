@@ -1,12 +1,29 @@
 """The validation split: stratified, exact in size, the same for the same seed."""
 
+from dataclasses import replace
+from typing import Annotated
+
 import numpy as np
 import torch
+from annotated_types import Gt, Le
 from jaxtyping import Int64
 from torch import Tensor
 
+from leanvit.data.images import Splits
 from leanvit.errors import LeanvitError
 from leanvit.seeds import derive_seed
+from leanvit.values import Whole
+
+
+def with_validation(
+    splits: Splits, val_fraction: Annotated[float, Gt(0), Le(0.9)], split_seed: Whole
+) -> Splits:
+    """The same, with a stratified part of the training images as the validation set where the
+    source brings none."""
+    if splits.val is not None:
+        return splits
+    train, val = stratified_split(splits.train.labels, val_fraction, split_seed)
+    return replace(splits, train=splits.train.subset(train), val=splits.train.subset(val))
 
 
 def largest_remainder(counts: np.ndarray, total: int) -> np.ndarray:
@@ -29,8 +46,6 @@ def stratified_split(
     Raises:
         LeanvitError: a class has too few images for both parts.
     """
-    if not 0 < fraction < 1:
-        raise LeanvitError(f"val_fraction={fraction} is not between 0 and 1")
     array = labels.numpy()
     classes, counts = np.unique(array, return_counts=True)
     if counts.min() < 2:

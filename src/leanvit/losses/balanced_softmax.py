@@ -20,14 +20,14 @@ Deviations:
   classes and 0.1): certain images of the first would be given to the second.
 """
 
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
+import torch
 
-from leanvit.errors import LeanvitError
+from leanvit.losses.adjusted_logits import AdjustedLogits
+from leanvit.losses.soft_targets import Counts, needs_every_class
+from leanvit.values import ShareBelowOne
 
 
-class BalancedSoftmax(nn.Module):
+class BalancedSoftmax(AdjustedLogits):
     """Cross-entropy of the logits plus the logarithms of the class counts.
 
     Args:
@@ -35,34 +35,11 @@ class BalancedSoftmax(nn.Module):
         label_smoothing: share of the target spread over all classes, as frequent as they are.
 
     Raises:
-        LeanvitError: a class has no images, or ``label_smoothing`` is not in [0, 1).
+        LeanvitError: a class has no images.
     """
 
-    soft_targets = True
-    log_counts: Tensor
-    spread: Tensor
-
-    def __init__(
-        self, class_counts: Int64[Tensor, " classes"], label_smoothing: float = 0.0
-    ) -> None:
-        super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise LeanvitError(f"loss.label_smoothing={label_smoothing} is no share in [0, 1)")
-        if (class_counts == 0).any():
-            raise LeanvitError(
-                f"class {class_counts.argmin().item()} has no training images, so it has no finite "
-                "log count: add some, or choose loss=ce"
-            )
-        self.register_buffer("log_counts", class_counts.float().log(), persistent=False)
-        self.register_buffer("spread", class_counts / class_counts.sum(), persistent=False)
-        self.label_smoothing = label_smoothing
-
-    def forward(
-        self,
-        logits: Float[Tensor, "batch classes"],
-        targets: Int64[Tensor, " batch"] | Float[Tensor, "batch classes"],
-    ) -> Float[Tensor, ""]:
-        if targets.ndim == 1:
-            targets = one_hot(targets, logits.shape[1]).to(logits.dtype)
-        smooth = targets * (1 - self.label_smoothing) + self.spread * self.label_smoothing
-        return cross_entropy(logits + self.log_counts, smooth)
+    def __init__(self, class_counts: Counts, label_smoothing: ShareBelowOne = 0.0) -> None:
+        needs_every_class(class_counts)
+        counts = class_counts.float()
+        frequency = class_counts / class_counts.sum()
+        super().__init__(torch.ones_like(counts), counts.log(), frequency, label_smoothing)

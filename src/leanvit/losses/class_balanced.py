@@ -22,11 +22,21 @@ Deviations:
 import math
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float32
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
-from leanvit.errors import LeanvitError
+from leanvit.losses.focal import hardness
+from leanvit.losses.soft_targets import (
+    Counts,
+    Logits,
+    Scalar,
+    Shares,
+    Targets,
+    needs_every_class,
+    shares,
+    smooth,
+)
+from leanvit.values import NonNegative, ShareBelowOne
 
 
 class ClassBalanced(nn.Module):
@@ -40,8 +50,7 @@ class ClassBalanced(nn.Module):
         label_smoothing: share of the target spread evenly over all classes.
 
     Raises:
-        LeanvitError: ``beta`` or ``label_smoothing`` is not in [0, 1), ``gamma`` is negative, or a
-            class has no images.
+        LeanvitError: a class has no images.
     """
 
     soft_targets = True
@@ -49,50 +58,31 @@ class ClassBalanced(nn.Module):
 
     def __init__(
         self,
-        class_counts: Int64[Tensor, " classes"],
-        beta: float = 0.9999,
-        gamma: float = 0.0,
-        label_smoothing: float = 0.0,
+        class_counts: Counts,
+        beta: ShareBelowOne = 0.9999,
+        gamma: NonNegative = 0.0,
+        label_smoothing: ShareBelowOne = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= beta < 1:
-            raise LeanvitError(
-                f"loss.beta={beta} must be at least 0 and below 1: the paper's are 0.9 to 0.9999"
-            )
-        if gamma < 0:
-            raise LeanvitError(f"loss.gamma={gamma} is negative: 0 is cross-entropy")
-        if not 0 <= label_smoothing < 1:
-            raise LeanvitError(f"loss.label_smoothing={label_smoothing} is no share in [0, 1)")
-        if (class_counts == 0).any():
-            raise LeanvitError(
-                f"class {class_counts.argmin().item()} has no training images, so its weight would "
-                "be infinite: add some, or choose loss=ce"
-            )
+        needs_every_class(class_counts)
         self.register_buffer("weight", class_weights(class_counts, beta), persistent=False)
         self.gamma, self.label_smoothing = gamma, label_smoothing
 
-    def forward(
-        self,
-        logits: Float[Tensor, "batch classes"],
-        targets: Int64[Tensor, " batch"] | Float[Tensor, "batch classes"],
-    ) -> Float[Tensor, ""]:
-        num_classes = logits.shape[1]
-        if targets.ndim == 1:
-            targets = one_hot(targets, num_classes).to(logits.dtype)
-        weighted = targets * self.weight
-        spread = weighted.sum(1, keepdim=True) / num_classes
-        smooth = weighted * (1 - self.label_smoothing) + spread * self.label_smoothing
+    def forward(self, logits: Logits, targets: Targets) -> Scalar:
+        weighted = shares(targets, logits) * self.weight
+        smoothed = smooth_within(weighted, self.label_smoothing)
         log_p = torch.log_softmax(logits, dim=1)
-        # clamped: at p = 1 the gradient of (1 - p)^gamma with gamma < 1 is infinite
-        hardness = (1 - log_p.exp()).clamp(min=1e-8) ** self.gamma
-        return -(smooth * hardness * log_p).sum(1).mean()
+        return -(smoothed * hardness(log_p, self.gamma) * log_p).sum(1).mean()
 
 
-def class_weights(
-    class_counts: Int64[Tensor, " classes"], beta: float
-) -> Float32[Tensor, " classes"]:
+def class_weights(class_counts: Counts, beta: float) -> Float32[Tensor, " classes"]:
     """1 / (1 - beta^n_c), scaled to a mean of 1 over the classes."""
     log_beta = math.log(beta) if beta else -math.inf
     # expm1 keeps its digits where beta is close to 1
     inverse = -1 / torch.expm1(class_counts.float() * log_beta)
     return inverse / inverse.mean()
+
+
+def smooth_within(weighted: Shares, label_smoothing: float) -> Shares:
+    """Label smoothing that leaves an image its weight."""
+    return smooth(weighted, label_smoothing, weighted.sum(1, keepdim=True) / weighted.shape[1])

@@ -9,11 +9,11 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from leanvit.errors import LeanvitError
+from leanvit.losses.soft_targets import Counts, Logits, Scalar, Shares, Targets, shares
+from leanvit.values import NonNegative
 
 
 class Focal(nn.Module):
@@ -25,7 +25,7 @@ class Focal(nn.Module):
         alpha: a weight per class, or ``None`` for none.
 
     Raises:
-        LeanvitError: ``alpha`` has not one entry per class, or ``gamma`` is negative.
+        LeanvitError: ``alpha`` has not one entry per class.
     """
 
     soft_targets = True
@@ -33,13 +33,11 @@ class Focal(nn.Module):
 
     def __init__(
         self,
-        class_counts: Int64[Tensor, " classes"],
-        gamma: float = 2.0,
-        alpha: Sequence[float] | None = None,
+        class_counts: Counts,
+        gamma: NonNegative = 2.0,
+        alpha: Sequence[NonNegative] | None = None,
     ) -> None:
         super().__init__()
-        if gamma < 0:
-            raise LeanvitError(f"loss.gamma={gamma} is negative: 0 is cross-entropy, 2 the paper's")
         if alpha is not None and len(alpha) != len(class_counts):
             raise LeanvitError(
                 f"loss.alpha has {len(alpha)} weights, for {len(class_counts)} classes: one each"
@@ -48,14 +46,12 @@ class Focal(nn.Module):
         weight = torch.ones(len(class_counts)) if alpha is None else torch.tensor(list(alpha))
         self.register_buffer("alpha", weight.float(), persistent=False)
 
-    def forward(
-        self,
-        logits: Float[Tensor, "batch classes"],
-        targets: Int64[Tensor, " batch"] | Float[Tensor, "batch classes"],
-    ) -> Float[Tensor, ""]:
-        if targets.ndim == 1:
-            targets = one_hot(targets, logits.shape[1]).to(logits.dtype)
+    def forward(self, logits: Logits, targets: Targets) -> Scalar:
         log_p = torch.log_softmax(logits, dim=1)
-        # clamped: at p = 1 the gradient of (1 - p)^gamma with gamma < 1 is infinite
-        hardness = (1 - log_p.exp()).clamp(min=1e-8) ** self.gamma
-        return -(targets * self.alpha * hardness * log_p).sum(1).mean()
+        weighted = shares(targets, logits) * self.alpha
+        return -(weighted * hardness(log_p, self.gamma) * log_p).sum(1).mean()
+
+
+def hardness(log_p: Shares, gamma: float) -> Shares:
+    """(1 - p)^gamma, clamped: at p = 1 its gradient is infinite where gamma is below 1."""
+    return (1 - log_p.exp()).clamp(min=1e-8) ** gamma

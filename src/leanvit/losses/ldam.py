@@ -26,12 +26,11 @@ Deviations:
 """
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
-from leanvit.errors import LeanvitError
-from leanvit.losses.class_balanced import class_weights
+from leanvit.losses.class_balanced import class_weights, smooth_within
+from leanvit.losses.soft_targets import Counts, Logits, Scalar, Targets, needs_every_class, shares
+from leanvit.values import NonNegative, Positive, ShareBelowOne
 
 
 class LDAM(nn.Module):
@@ -46,8 +45,7 @@ class LDAM(nn.Module):
             does; 0 weighs all alike.
 
     Raises:
-        LeanvitError: ``max_margin`` is negative, ``scale`` not above 0, a class has no images, or
-            ``beta`` or ``label_smoothing`` is not in [0, 1).
+        LeanvitError: a class has no images.
     """
 
     soft_targets = True
@@ -56,44 +54,21 @@ class LDAM(nn.Module):
 
     def __init__(
         self,
-        class_counts: Int64[Tensor, " classes"],
-        max_margin: float = 0.5,
-        scale: float = 1.0,
-        label_smoothing: float = 0.0,
-        beta: float = 0.0,
+        class_counts: Counts,
+        max_margin: NonNegative = 0.5,
+        scale: Positive = 1.0,
+        label_smoothing: ShareBelowOne = 0.0,
+        beta: ShareBelowOne = 0.0,
     ) -> None:
         super().__init__()
-        if max_margin < 0:
-            raise LeanvitError(f"loss.max_margin={max_margin} is negative: 0 is no margin")
-        if scale <= 0:
-            raise LeanvitError(
-                f"loss.scale={scale} must be above 0: 1 leaves the logits as they are"
-            )
-        if not 0 <= beta < 1:
-            raise LeanvitError(
-                f"loss.beta={beta} must be at least 0 and below 1: the paper's is 0.9999"
-            )
-        if not 0 <= label_smoothing < 1:
-            raise LeanvitError(f"loss.label_smoothing={label_smoothing} is no share in [0, 1)")
-        if (class_counts == 0).any():
-            raise LeanvitError(
-                f"class {class_counts.argmin().item()} has no training images, so its margin would "
-                "be infinite: add some, or choose loss=ce"
-            )
+        needs_every_class(class_counts)
         margins = (class_counts / class_counts.min()) ** -0.25
         self.register_buffer("margins", max_margin * margins, persistent=False)
         self.register_buffer("weight", class_weights(class_counts, beta), persistent=False)
         self.scale, self.label_smoothing = scale, label_smoothing
 
-    def forward(
-        self,
-        logits: Float[Tensor, "batch classes"],
-        targets: Int64[Tensor, " batch"] | Float[Tensor, "batch classes"],
-    ) -> Float[Tensor, ""]:
-        if targets.ndim == 1:
-            targets = one_hot(targets, logits.shape[1]).to(logits.dtype)
-        weighted = targets * self.weight
-        spread = weighted.sum(1, keepdim=True) / logits.shape[1]
-        smooth = weighted * (1 - self.label_smoothing) + spread * self.label_smoothing
+    def forward(self, logits: Logits, targets: Targets) -> Scalar:
+        targets = shares(targets, logits)
+        smoothed = smooth_within(targets * self.weight, self.label_smoothing)
         log_p = torch.log_softmax(self.scale * (logits - targets * self.margins), dim=1)
-        return -(smooth * log_p).sum(1).mean()
+        return -(smoothed * log_p).sum(1).mean()

@@ -21,14 +21,12 @@ Deviations:
 - The paper's other form, adjusting a trained net's logits, needs no loss and is not here.
 """
 
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
-
-from leanvit.errors import LeanvitError
+from leanvit.losses.soft_targets import Counts
+from leanvit.losses.vs import VectorScaling
+from leanvit.values import NonNegative, ShareBelowOne
 
 
-class LogitAdjusted(nn.Module):
+class LogitAdjusted(VectorScaling):
     """Cross-entropy of the logits plus tau times the logarithms of the class shares.
 
     Args:
@@ -37,41 +35,10 @@ class LogitAdjusted(nn.Module):
         label_smoothing: share of the target spread over all classes, in proportion to pi_c^tau.
 
     Raises:
-        LeanvitError: ``tau`` is negative, a class has no images, or ``label_smoothing`` is not in
-            [0, 1).
+        LeanvitError: a class has no images.
     """
 
-    soft_targets = True
-    adjustment: Tensor
-    spread: Tensor
-
     def __init__(
-        self,
-        class_counts: Int64[Tensor, " classes"],
-        tau: float = 1.0,
-        label_smoothing: float = 0.0,
+        self, class_counts: Counts, tau: NonNegative = 1.0, label_smoothing: ShareBelowOne = 0.0
     ) -> None:
-        super().__init__()
-        if tau < 0:
-            raise LeanvitError(f"loss.tau={tau} is negative: 0 is cross-entropy, 1 the paper's")
-        if not 0 <= label_smoothing < 1:
-            raise LeanvitError(f"loss.label_smoothing={label_smoothing} is no share in [0, 1)")
-        if (class_counts == 0).any():
-            raise LeanvitError(
-                f"class {class_counts.argmin().item()} has no training images, so its share has no "
-                "finite logarithm: add some, or choose loss=ce"
-            )
-        adjustment = tau * (class_counts / class_counts.sum()).log()
-        self.register_buffer("adjustment", adjustment, persistent=False)
-        self.register_buffer("spread", adjustment.softmax(0), persistent=False)
-        self.label_smoothing = label_smoothing
-
-    def forward(
-        self,
-        logits: Float[Tensor, "batch classes"],
-        targets: Int64[Tensor, " batch"] | Float[Tensor, "batch classes"],
-    ) -> Float[Tensor, ""]:
-        if targets.ndim == 1:
-            targets = one_hot(targets, logits.shape[1]).to(logits.dtype)
-        smooth = targets * (1 - self.label_smoothing) + self.spread * self.label_smoothing
-        return cross_entropy(logits + self.adjustment, smooth)
+        super().__init__(class_counts, gamma=0.0, tau=tau, label_smoothing=label_smoothing)

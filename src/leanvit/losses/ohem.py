@@ -15,47 +15,28 @@ Deviations:
 - The same function in evaluation, so that a validation loss compares only runs of equal ``ratio``.
 """
 
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
-from leanvit.errors import LeanvitError
+from leanvit.losses.soft_targets import Logits, Scalar, Targets
+from leanvit.values import PositiveShare, ShareBelowOne
 
 
 class OHEM(nn.Module):
     """Mean cross-entropy of the hardest images of the batch.
 
     Args:
-        class_counts: training images per class; not used, every loss is built alike.
         ratio: share of the batch that counts, rounded to whole images, at least one.
         label_smoothing: share of the target spread evenly over all classes.
-
-    Raises:
-        LeanvitError: ``ratio`` is not in (0, 1], or ``label_smoothing`` not in [0, 1).
     """
 
     soft_targets = True
 
-    def __init__(
-        self,
-        class_counts: Int64[Tensor, " classes"],
-        ratio: float = 0.7,
-        label_smoothing: float = 0.0,
-    ) -> None:
+    def __init__(self, ratio: PositiveShare = 0.7, label_smoothing: ShareBelowOne = 0.0) -> None:
         super().__init__()
-        if not 0 < ratio <= 1:
-            raise LeanvitError(
-                f"loss.ratio={ratio} must be above 0, at most 1: the share of images that count"
-            )
-        if not 0 <= label_smoothing < 1:
-            raise LeanvitError(f"loss.label_smoothing={label_smoothing} is no share in [0, 1)")
         self.ratio, self.label_smoothing = ratio, label_smoothing
 
-    def forward(
-        self,
-        logits: Float[Tensor, "batch classes"],
-        targets: Int64[Tensor, " batch"] | Float[Tensor, "batch classes"],
-    ) -> Float[Tensor, ""]:
+    def forward(self, logits: Logits, targets: Targets) -> Scalar:
         each = cross_entropy(
             logits, targets, reduction="none", label_smoothing=self.label_smoothing
         )

@@ -19,14 +19,12 @@ Deviations:
   loss=logit_adjusted and for the reason given there.
 """
 
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
-
-from leanvit.errors import LeanvitError
+from leanvit.losses.adjusted_logits import AdjustedLogits
+from leanvit.losses.soft_targets import Counts, needs_every_class
+from leanvit.values import NonNegative, ShareBelowOne
 
 
-class VectorScaling(nn.Module):
+class VectorScaling(AdjustedLogits):
     """Cross-entropy of logits that are scaled and shifted by class.
 
     Args:
@@ -36,46 +34,17 @@ class VectorScaling(nn.Module):
         label_smoothing: share of the target spread over all classes, in proportion to exp(iota_c).
 
     Raises:
-        LeanvitError: ``gamma`` or ``tau`` is negative, a class has no images, or
-            ``label_smoothing`` is not in [0, 1).
+        LeanvitError: a class has no images.
     """
-
-    soft_targets = True
-    delta: Tensor
-    iota: Tensor
-    spread: Tensor
 
     def __init__(
         self,
-        class_counts: Int64[Tensor, " classes"],
-        gamma: float = 0.15,
-        tau: float = 1.25,
-        label_smoothing: float = 0.0,
+        class_counts: Counts,
+        gamma: NonNegative = 0.15,
+        tau: NonNegative = 1.25,
+        label_smoothing: ShareBelowOne = 0.0,
     ) -> None:
-        super().__init__()
-        if gamma < 0:
-            raise LeanvitError(f"loss.gamma={gamma} is negative: 0 is loss=logit_adjusted")
-        if tau < 0:
-            raise LeanvitError(f"loss.tau={tau} is negative: 0 does not shift the logits")
-        if not 0 <= label_smoothing < 1:
-            raise LeanvitError(f"loss.label_smoothing={label_smoothing} is no share in [0, 1)")
-        if (class_counts == 0).any():
-            raise LeanvitError(
-                f"class {class_counts.argmin().item()} has no training images, so its share has no "
-                "finite logarithm: add some, or choose loss=ce"
-            )
+        needs_every_class(class_counts)
+        delta = (class_counts / class_counts.max()) ** gamma
         iota = tau * (class_counts / class_counts.sum()).log()
-        self.register_buffer("delta", (class_counts / class_counts.max()) ** gamma, False)
-        self.register_buffer("iota", iota, persistent=False)
-        self.register_buffer("spread", iota.softmax(0), persistent=False)
-        self.label_smoothing = label_smoothing
-
-    def forward(
-        self,
-        logits: Float[Tensor, "batch classes"],
-        targets: Int64[Tensor, " batch"] | Float[Tensor, "batch classes"],
-    ) -> Float[Tensor, ""]:
-        if targets.ndim == 1:
-            targets = one_hot(targets, logits.shape[1]).to(logits.dtype)
-        smooth = targets * (1 - self.label_smoothing) + self.spread * self.label_smoothing
-        return cross_entropy(logits * self.delta + self.iota, smooth)
+        super().__init__(delta, iota, iota.softmax(0), label_smoothing)

@@ -19,14 +19,21 @@
   to the smallest: take ``label_smoothing`` 0 there, or loss=class_balanced.
 """
 
+from typing import Literal
+
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
-from leanvit.errors import LeanvitError
-
-NORMALISATIONS = ("mean", "frequency", "sum")
+from leanvit.losses.soft_targets import (
+    Counts,
+    Logits,
+    Scalar,
+    Targets,
+    needs_every_class,
+    shares,
+    smooth,
+)
+from leanvit.values import ShareBelowOne
 
 
 class WeightedCrossEntropy(nn.Module):
@@ -40,8 +47,7 @@ class WeightedCrossEntropy(nn.Module):
             the batch size.
 
     Raises:
-        LeanvitError: an unknown normalisation, a class without images, or ``label_smoothing``
-            outside 0 <= label_smoothing < 1.
+        LeanvitError: a class has no images.
     """
 
     soft_targets = True
@@ -49,38 +55,22 @@ class WeightedCrossEntropy(nn.Module):
 
     def __init__(
         self,
-        class_counts: Int64[Tensor, " classes"],
-        label_smoothing: float = 0.0,
-        normalisation: str = "mean",
+        class_counts: Counts,
+        label_smoothing: ShareBelowOne = 0.0,
+        normalisation: Literal["mean", "frequency", "sum"] = "mean",
     ) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise LeanvitError(f"loss.label_smoothing={label_smoothing} is no share in [0, 1)")
-        if normalisation not in NORMALISATIONS:
-            raise LeanvitError(
-                f"loss.normalisation={normalisation}: choose from {', '.join(NORMALISATIONS)}"
-            )
-        if (class_counts == 0).any():
-            raise LeanvitError(
-                f"class {class_counts.argmin().item()} has no training images, so its weight would "
-                "be infinite: add some, or choose loss=ce"
-            )
+        needs_every_class(class_counts)
         inverse = class_counts.sum() / class_counts.float()
         scale = {"mean": inverse.mean(), "frequency": torch.tensor(1.0), "sum": inverse.sum()}
         self.register_buffer("weight", inverse / scale[normalisation], persistent=False)
         self.label_smoothing, self.normalisation = label_smoothing, normalisation
 
-    def forward(
-        self,
-        logits: Float[Tensor, "batch classes"],
-        targets: Int64[Tensor, " batch"] | Float[Tensor, "batch classes"],
-    ) -> Float[Tensor, ""]:
-        num_classes = logits.shape[1]
-        if targets.ndim == 1:
-            targets = one_hot(targets, num_classes).to(logits.dtype)
-        smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / num_classes
-        log_probabilities = torch.log_softmax(logits, dim=1)
-        weighted_sum = -(smooth * self.weight * log_probabilities).sum()
+    def forward(self, logits: Logits, targets: Targets) -> Scalar:
+        targets = shares(targets, logits)
+        smoothed = smooth(targets, self.label_smoothing)
+        log_p = torch.log_softmax(logits, dim=1)
+        weighted_sum = -(smoothed * self.weight * log_p).sum()
         if self.normalisation == "mean":
             return weighted_sum / (targets * self.weight).sum()
         return weighted_sum / len(logits)

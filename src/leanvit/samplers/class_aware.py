@@ -12,13 +12,11 @@ Deviations:
 """
 
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
-from leanvit.seeds import derive_seed
+from leanvit.samplers.draw import Drawn, Labels, Sampler
 
 
-class ClassAware:
+class ClassAware(Sampler):
     """Classes in random permutations round by round, the images of each in permutations too.
 
     An epoch has as many draws as there are images, so runs with other samplers cost the same; the
@@ -26,42 +24,28 @@ class ClassAware:
 
     Args:
         labels: class index per training image.
-        rank, num_ranks: under DDP each rank gets every num_ranks-th index, all the same number.
     """
 
-    def __init__(
-        self, labels: Int64[Tensor, " n"], seed: int = 0, rank: int = 0, num_ranks: int = 1
-    ) -> None:
+    def __init__(self, labels: Labels, seed: int = 0, rank: int = 0, num_ranks: int = 1) -> None:
+        super().__init__(len(labels), seed, rank, num_ranks)
         counts = torch.bincount(labels).tolist()
         by_class = labels.argsort(stable=True).split(counts)
         self.members = [images for images in by_class if len(images)]
-        self.num_images = len(labels)
-        self.seed, self.rank, self.num_ranks = seed, rank, num_ranks
-        self.epoch = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Indices per epoch and rank."""
-        return self.num_images // self.num_ranks
-
-    def indices(self) -> Int64[Tensor, " m"]:
-        """This epoch's indices of this rank, in order."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "sampler", self.epoch))
+    def draws(self, generator: torch.Generator) -> Drawn:
         num_classes = len(self.members)
-        num_rounds = -(-self.num_images // num_classes)
-        classes = _permutations(num_rounds, num_classes, generator)[: self.num_images]
+        num_rounds = -(-self.num_draws // num_classes)
+        classes = _permutations(num_rounds, num_classes, generator)[: self.num_draws]
         turns = classes.argsort(stable=True).split(torch.bincount(classes).tolist())
         order = torch.empty_like(classes)
         for members, places in zip(self.members, turns, strict=True):
             passes = -(-len(places) // len(members))
             chosen = _permutations(passes, len(members), generator)[: len(places)]
             order[places] = members[chosen]
-        return order[self.rank :: self.num_ranks][: len(self)]
+        return order
 
 
-def _permutations(number: int, length: int, generator: torch.Generator) -> Int64[Tensor, " m"]:
+def _permutations(number: int, length: int, generator: torch.Generator) -> Drawn:
     """So many random permutations of 0 ... length - 1, one after the other."""
     keys = torch.rand(number, length, generator=generator, dtype=torch.float64)
     return keys.argsort(dim=1).flatten()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from leanvit.data.loader import Order
+from leanvit.contracts import Order
 
 FURTHER = 1_000_000  # beyond every real epoch
 

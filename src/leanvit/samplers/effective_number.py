@@ -12,15 +12,12 @@ Deviations:
 """
 
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
-from leanvit.errors import LeanvitError
-from leanvit.samplers.draw import draw
-from leanvit.seeds import derive_seed
+from leanvit.samplers.draw import Drawn, Labels, Sampler, draw
+from leanvit.values import ShareBelowOne
 
 
-class EffectiveNumber:
+class EffectiveNumber(Sampler):
     """Draws with replacement, an image in proportion to 1 / effective number of its class.
 
     An epoch has as many draws as there are images, so runs with other samplers cost the same.
@@ -28,44 +25,24 @@ class EffectiveNumber:
     Args:
         labels: class index per training image.
         beta: 1 / (1 - beta) is the largest effective number that a class can have, however many
-            images it holds.
-        rank, num_ranks: under DDP each rank gets every num_ranks-th index, all the same number.
-
-    Raises:
-        LeanvitError: ``beta`` is not in 0 <= beta < 1.
+            images it holds. The paper's are 0.9 to 0.9999; sampler=balanced is the limit at 1.
     """
 
     def __init__(
         self,
-        labels: Int64[Tensor, " n"],
-        beta: float = 0.9999,
+        labels: Labels,
+        beta: ShareBelowOne = 0.9999,
         seed: int = 0,
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
-        if not 0 <= beta < 1:
-            raise LeanvitError(
-                f"sampler.beta={beta} must be at least 0 and below 1: the paper's are 0.9 to "
-                "0.9999, and sampler=balanced is the limit at 1"
-            )
+        super().__init__(len(labels), seed, rank, num_ranks)
         counts = torch.bincount(labels).double()
         # 1 - beta^n; expm1 keeps its digits where beta is close to 1. The clamp: no 0 / 0
         covered = -torch.expm1(counts.clamp(min=1) * torch.tensor(beta, dtype=torch.float64).log())
         class_weights = counts * (1 - beta) / covered
         self.class_probabilities = class_weights / class_weights.sum()
         self.weights = (self.class_probabilities / counts)[labels]
-        self.seed, self.rank, self.num_ranks = seed, rank, num_ranks
-        self.epoch = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Indices per epoch and rank."""
-        return len(self.weights) // self.num_ranks
-
-    def indices(self) -> Int64[Tensor, " m"]:
-        """This epoch's indices of this rank, in order."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "sampler", self.epoch))
-        order = draw(self.weights, generator)
-        return order[self.rank :: self.num_ranks][: len(self)]
+    def draws(self, generator: torch.Generator) -> Drawn:
+        return draw(self.weights, generator)

@@ -12,15 +12,14 @@ Deviations:
 """
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
-from leanvit.errors import LeanvitError
-from leanvit.samplers.draw import draw
-from leanvit.seeds import derive_seed
+from leanvit.samplers.draw import Drawn, Labels, Sampler, draw
+from leanvit.values import Count
 
 
-class Progressive:
+class Progressive(Sampler):
     """Draws with replacement that move from instance-balanced to class-balanced.
 
     An epoch has as many draws as there are images, so runs with other samplers cost the same.
@@ -29,36 +28,19 @@ class Progressive:
         labels: class index per training image.
         num_epochs: after so many epochs the last one has been class-balanced; any further epochs
             remain so.
-        rank, num_ranks: under DDP each rank gets every num_ranks-th index, all the same number.
-
-    Raises:
-        LeanvitError: ``num_epochs`` is below 1.
     """
 
     def __init__(
         self,
-        labels: Int64[Tensor, " n"],
-        num_epochs: int,
+        labels: Labels,
+        num_epochs: Count,
         seed: int = 0,
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
-        if num_epochs < 1:
-            raise LeanvitError(
-                f"sampler.num_epochs={num_epochs} must be at least 1: leave it out to follow "
-                "max_epochs"
-            )
+        super().__init__(len(labels), seed, rank, num_ranks)
         self.labels, self.counts = labels, torch.bincount(labels).double()
         self.num_epochs = num_epochs
-        self.seed, self.rank, self.num_ranks = seed, rank, num_ranks
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Indices per epoch and rank."""
-        return len(self.labels) // self.num_ranks
 
     @property
     def class_probabilities(self) -> Float64[Tensor, " classes"]:
@@ -69,8 +51,5 @@ class Progressive:
         balanced, as_given = present / present.sum(), self.counts / self.counts.sum()
         return (1 - progress) * as_given + progress * balanced
 
-    def indices(self) -> Int64[Tensor, " m"]:
-        """This epoch's indices of this rank, in order."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "sampler", self.epoch))
-        order = draw((self.class_probabilities / self.counts)[self.labels], generator)
-        return order[self.rank :: self.num_ranks][: len(self)]
+    def draws(self, generator: torch.Generator) -> Drawn:
+        return draw((self.class_probabilities / self.counts)[self.labels], generator)

@@ -15,42 +15,31 @@ Deviations:
 - An image has one class here, so no maximum over several.
 """
 
-import math
-
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from leanvit.errors import LeanvitError
-from leanvit.seeds import derive_seed
+from leanvit.samplers.draw import Drawn, Labels, Sampler
+from leanvit.values import Positive
 
 
-class RepeatFactor:
+class RepeatFactor(Sampler):
     """Every image at least once an epoch, those of rare classes more often.
 
     Args:
         labels: class index per training image.
         threshold: classes below this multiple of the even share, 1 / number of classes, are
             repeated.
-        rank, num_ranks: under DDP each rank gets every num_ranks-th index, all the same number.
-
-    Raises:
-        LeanvitError: ``threshold`` is not above 0 and finite.
     """
 
     def __init__(
         self,
-        labels: Int64[Tensor, " n"],
-        threshold: float = 1.0,
+        labels: Labels,
+        threshold: Positive = 1.0,
         seed: int = 0,
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
-        if not 0 < threshold < math.inf:
-            raise LeanvitError(
-                f"sampler.threshold={threshold} must be above 0 and finite: 1 repeats the classes "
-                "with less than an even share"
-            )
         counts = torch.bincount(labels)
         even = len(labels) / counts.gt(0).sum().double()  # images per class, were they balanced
         self.class_factors = (threshold * even / counts.clamp(min=1)).sqrt().clamp(min=1)
@@ -58,24 +47,12 @@ class RepeatFactor:
         self.copies = factors.floor().long()
         self.fractions = factors - self.copies
         self.num_extra = int(self.fractions.sum())
-        self.num_draws = int(self.copies.sum()) + self.num_extra
-        self.seed, self.rank, self.num_ranks = seed, rank, num_ranks
-        self.epoch = 0
+        super().__init__(int(self.copies.sum()) + self.num_extra, seed, rank, num_ranks)
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Indices per epoch and rank."""
-        return self.num_draws // self.num_ranks
-
-    def indices(self) -> Int64[Tensor, " m"]:
-        """This epoch's indices of this rank, in order."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "sampler", self.epoch))
+    def draws(self, generator: torch.Generator) -> Drawn:
         certain = torch.arange(len(self.copies)).repeat_interleave(self.copies)
         order = torch.cat([certain, self._extra(generator)])
-        order = order[torch.randperm(len(order), generator=generator)]
-        return order[self.rank :: self.num_ranks][: len(self)]
+        return order[torch.randperm(len(order), generator=generator)]
 
     def _extra(self, generator: torch.Generator) -> Int64[Tensor, " extra"]:
         """The images that come once more: the fractional parts lie end to end, and points at equal

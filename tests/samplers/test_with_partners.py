@@ -8,20 +8,21 @@ from torch import Tensor
 
 from leanvit.augment.cmo import CMO
 from leanvit.augment.none import NoAugment
+from leanvit.contracts import Order
 from leanvit.data.images import ImageSet
-from leanvit.data.loader import InOrder, Order, ResidentLoader, WorkerLoader
+from leanvit.data.loader import InOrder, ResidentLoader, WorkerLoader
 from leanvit.samplers.repeat_factor import RepeatFactor
 from leanvit.samplers.shuffle import Shuffle
-from leanvit.samplers.with_foreground import WithForeground
+from leanvit.samplers.with_partners import WithPartners
 from leanvit.seeds import derive_seed
 
 COUNTS = torch.tensor([600, 250, 0, 40, 10])
 LABELS = torch.arange(5).repeat_interleave(COUNTS)
-WEIGHTS = CMO(5, COUNTS).foreground_weights(LABELS)
+WEIGHTS = CMO(5).partners(LABELS)
 
 
 def epoch(number: int, order: Order, batch_size: int = 32, **options: int) -> Tensor:
-    both = WithForeground(order, WEIGHTS, batch_size, **options)
+    both = WithPartners(order, WEIGHTS, batch_size, **options)
     both.set_epoch(number)
     assert both.epoch == number
     assert len(both) == len(both.indices())
@@ -29,7 +30,7 @@ def epoch(number: int, order: Order, batch_size: int = 32, **options: int) -> Te
 
 
 @pytest.mark.parametrize("batch_size", [32, 30, 899, 900, 5000])  # 900 images
-def test_every_batch_is_the_ordinary_one_and_as_many_foregrounds(batch_size: int) -> None:
+def test_every_batch_is_the_ordinary_one_and_as_many_partners(batch_size: int) -> None:
     alone = Shuffle(LABELS, seed=4)
     alone.set_epoch(2)
     batches = epoch(2, Shuffle(LABELS, seed=4), batch_size).split(2 * batch_size)
@@ -41,7 +42,7 @@ def test_every_batch_is_the_ordinary_one_and_as_many_foregrounds(batch_size: int
     ]
 
 
-def test_foregrounds_equal_a_literal_roulette_wheel() -> None:
+def test_partners_equal_a_literal_roulette_wheel() -> None:
     generator = torch.Generator().manual_seed(derive_seed(3, "foreground", 6))
     chances, total = WEIGHTS.tolist(), float(WEIGHTS.cumsum(0)[-1])
     expected = []
@@ -63,7 +64,7 @@ def test_foreground_classes_come_as_often_as_the_paper_has_it() -> None:
     for k, p in enumerate(share.tolist()):
         assert abs(per_class[k] - 45_000 * p) <= 4 * math.sqrt(45_000 * p * (1 - p)), k
     # uniform weights: every image alike, chi-square within five standard deviations
-    both = WithForeground(InOrder(900), torch.ones(900, dtype=torch.float64), 900)
+    both = WithPartners(InOrder(900), torch.ones(900, dtype=torch.float64), 900)
     per_image = torch.zeros(900)
     for e in range(50):
         both.set_epoch(e)
@@ -71,7 +72,7 @@ def test_foreground_classes_come_as_often_as_the_paper_has_it() -> None:
     assert abs(((per_image - 50) ** 2 / 50).sum() - 899) < 5 * math.sqrt(2 * 899)
 
 
-def test_same_seed_and_epoch_same_foregrounds_whatever_the_order() -> None:
+def test_same_seed_and_epoch_same_partners_whatever_the_order() -> None:
     def drawn(number: int, seed: int, order: Order) -> tuple[int, ...]:
         return tuple(epoch(number, order, 900, seed=seed)[900:].tolist())
 
@@ -81,13 +82,13 @@ def test_same_seed_and_epoch_same_foregrounds_whatever_the_order() -> None:
 
 
 @pytest.mark.parametrize("num_ranks", [2, 3, 7])
-def test_ranks_share_out_ordinary_images_and_foregrounds(num_ranks: int) -> None:
+def test_ranks_share_out_ordinary_images_and_partners(num_ranks: int) -> None:
     labels = LABELS[1:]  # 899
-    whole = WithForeground(Shuffle(labels), WEIGHTS[1:], 900).indices()
+    whole = WithPartners(Shuffle(labels), WEIGHTS[1:], 900).indices()
     parts = []
     for rank in range(num_ranks):
         order = Shuffle(labels, rank=rank, num_ranks=num_ranks)
-        both = WithForeground(order, WEIGHTS[1:], 900, rank=rank, num_ranks=num_ranks)
+        both = WithPartners(order, WEIGHTS[1:], 900, rank=rank, num_ranks=num_ranks)
         parts.append(both.indices())
     kept = 899 // num_ranks
     ordinary, foreground = (
@@ -97,7 +98,7 @@ def test_ranks_share_out_ordinary_images_and_foregrounds(num_ranks: int) -> None
     assert torch.equal(foreground, whole[899:][: num_ranks * kept])
 
 
-def test_an_order_longer_than_the_data_gets_as_many_foregrounds() -> None:
+def test_an_order_longer_than_the_data_gets_as_many_partners() -> None:
     order = RepeatFactor(LABELS, threshold=16.0)
     assert len(order) > 1800
     foreground = epoch(0, order, len(order))[len(order) :]
@@ -113,7 +114,7 @@ def test_loaders_of_twice_the_batch_size_give_the_same_number_of_batches(
     labels = torch.arange(23) % 3
     pixels = torch.arange(23, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
     data = ImageSet(pixels.contiguous(), labels, ("a", "b", "c"))
-    both = WithForeground(Shuffle(labels), torch.ones(23, dtype=torch.float64), batch_size)
+    both = WithPartners(Shuffle(labels), torch.ones(23, dtype=torch.float64), batch_size)
     options = {"drop_last": True, **({"num_workers": 0} if loader is WorkerLoader else {})}
     cpu = torch.device("cpu")
     alone = loader(data, Shuffle(labels), NoAugment(), batch_size, cpu, **options)

@@ -1,26 +1,26 @@
-"""Batches with as many images again, drawn for a mixing to paste into the ordinary ones."""
+"""Batches with as many images again, drawn for a mixing as partners of the ordinary ones."""
 
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from leanvit.data.loader import Order
+from leanvit.contracts import Order
 from leanvit.samplers.draw import draw
 from leanvit.seeds import derive_seed
 
 
-class WithForeground:
+class WithPartners:
     """Each batch of an order, followed by equally many images that are drawn with weights.
 
     For a loader of twice the batch size: the first half of its every batch, the last and
-    incomplete one too, are the ordinary images, the second half the foregrounds. Which images those
+    incomplete one too, are the ordinary images, the second half their partners. Which images those
     are comes from (seed, epoch) alone, whatever the ordinary ones are.
 
     Args:
         order: of the ordinary images, on this rank.
-        weights: how likely each training image is to be a foreground, up to a factor.
+        weights: how likely each training image is to be a partner, up to a factor.
         batch_size: of the ordinary images.
-        rank, num_ranks: under DDP each rank gets every num_ranks-th foreground.
+        rank, num_ranks: under DDP each rank gets every num_ranks-th partner.
     """
 
     def __init__(
@@ -41,17 +41,17 @@ class WithForeground:
         self.order.set_epoch(epoch)
 
     def __len__(self) -> int:
-        """Indices per epoch and rank, ordinary ones and foregrounds."""
+        """Indices per epoch and rank, ordinary ones and partners."""
         return 2 * len(self.order)
 
     def indices(self) -> Int64[Tensor, " m"]:
         """This epoch's indices of this rank, in order."""
-        ordinary, foreground = self.order.indices(), self.foregrounds()
-        pairs = zip(ordinary.split(self.batch_size), foreground.split(self.batch_size), strict=True)
+        ordinary, partners = self.order.indices(), self.partners()
+        pairs = zip(ordinary.split(self.batch_size), partners.split(self.batch_size), strict=True)
         return torch.cat([half for pair in pairs for half in pair])
 
-    def foregrounds(self) -> Int64[Tensor, " half"]:
-        """This epoch's foregrounds of this rank, one for each ordinary image."""
+    def partners(self) -> Int64[Tensor, " half"]:
+        """This epoch's partners of this rank, one for each ordinary image."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "foreground", self.epoch))
         number = len(self.order)
         # as many as there are images in one draw, and an order may be longer

@@ -1,5 +1,6 @@
-"""Every sampler of conf/ shares its epochs out among the ranks of a distributed training."""
+"""Every sampler of conf/: its draws from seed and epoch, shared out among ranks."""
 
+import math
 import os
 import socket
 from functools import partial
@@ -10,13 +11,12 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from scripts import ROOT
-from test_contracts import GROUPS
+from parts import check_refused, choices
 from torch import Tensor, nn
 
 from leanvit.augment.none import NoAugment, NoMix
+from leanvit.contracts import Order
 from leanvit.data.images import ImageSet, Splits
-from leanvit.data.loader import Order
 from leanvit.losses.ce import CrossEntropy
 from leanvit.training.classifier import Classifier
 from leanvit.training.cosine import Cosine
@@ -35,12 +35,35 @@ PIXELS = torch.randint(0, 256, (25, 3, 2, 2), generator=torch.Generator().manual
 
 
 def build(name: str, labels: Tensor, **options: int) -> Order:
-    file = OmegaConf.load(ROOT / "conf" / "sampler" / f"{name}.yaml")
-    config = OmegaConf.create({"max_epochs": NUM_EPOCHS, "sampler": file})
+    config = OmegaConf.create({"max_epochs": NUM_EPOCHS, "sampler": choices("sampler")[name]})
     return instantiate(config.sampler)(labels=labels, **options)
 
 
-@pytest.mark.parametrize("name", GROUPS["sampler"])
+@pytest.mark.parametrize("name", choices("sampler"))
+def test_an_epoch_is_the_same_whichever_came_before_and_differs_from_others(name: str) -> None:
+    orders: dict[tuple[int, int], Tensor] = {}
+    for seed in range(3):
+        sampler = build(name, torch.arange(100) // 40, seed=seed)
+        for epoch in (2, 0, 1, 2, 0):
+            sampler.set_epoch(epoch)
+            order = sampler.indices()
+            assert torch.equal(order, orders.setdefault((seed, epoch), order))
+    assert len({tuple(order.tolist()) for order in orders.values()}) == 9
+
+
+WRONG = {
+    "effective_number": {"beta": [-0.1, 1.0, 1.5, math.nan]},
+    "progressive": {"num_epochs": [0, -3, 1.5]},
+    "repeat_factor": {"threshold": [0.0, -1.0, math.inf, math.nan]},
+}
+
+
+@pytest.mark.parametrize("name", choices("sampler"))
+def test_values_outside_their_range(name: str) -> None:
+    check_refused("sampler", name, WRONG.get(name, {}))
+
+
+@pytest.mark.parametrize("name", choices("sampler"))
 def test_shards_interleave_to_the_order_of_one_rank(name: str) -> None:
     for case, counts in COUNTS.items():
         labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
@@ -78,7 +101,7 @@ def train(rank: int, port: int, folder: Path) -> None:
     os.environ.update(rendezvous)
     torch.set_num_threads(1)  # OpenMP's threads do not come along into a forked process
     images = ImageSet(PIXELS, LABELS, ("a", "b", "c"))
-    for name in GROUPS["sampler"]:
+    for name in choices("sampler"):
         data = ImageDataModule(
             Splits(images, images, images, "noise"),
             partial(build, name),
@@ -88,8 +111,8 @@ def train(rank: int, port: int, folder: Path) -> None:
         )
         classifier = Classifier(
             initial_net(),
-            CrossEntropy(images.class_counts),
-            NoMix(3),
+            CrossEntropy(),
+            NoMix(),
             partial(torch.optim.SGD, lr=RATE),
             partial(Cosine, warmup_fraction=0.2),
             torch.zeros(3),
@@ -133,7 +156,7 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
         process.join(120)
         process.kill()
     assert [process.exitcode for process in ranks] == [0, 0]
-    for name in GROUPS["sampler"]:
+    for name in choices("sampler"):
         expected = train_in_one_process(name)
         for rank in (0, 1):
             found = torch.load(tmp_path / name / f"{rank}.pt")
