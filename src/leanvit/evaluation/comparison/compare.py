@@ -1,0 +1,231 @@
+"""Finished runs side by side: which is best by validation, and is the difference real?
+
+- One row is one choice: runs that differ only in the seed are averaged. One table is one data set:
+  accuracies on different images are never put in one order.
+- Rows are sorted by validation (the metric that the runs monitored), never by test: the test set
+  only says how good the choice is that validation made.
+- The 95 % interval of the test accuracy is a t-interval over seeds where there are two or more (it
+  holds the luck of training), else the bootstrap over test images (it holds the luck of the test
+  images). The two answer different questions, so each row says which it has.
+- The difference to the first row is a paired bootstrap over the test images, the correctness of an
+  image being averaged over the seeds of its row. Where the interval holds 0, no difference is
+  shown. It does not hold the luck of training, which only more seeds can tell, and it is not
+  widened for the number of rows: one comparison in twenty shows a difference by chance.
+  `comparison.paired` asks two rows about both kinds of luck.
+- What older runs did not report (recall by shots, calibration after temperature scaling) is not
+  known, and neither is a mean over seeds of which one is not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from leanvit.evaluation.comparison.intervals import Difference, paired_difference, t_interval
+from leanvit.evaluation.comparison.runs import read_answers, read_run
+from leanvit.evaluation.measure.metrics import SHOTS
+
+ALWAYS_SHOWN = ("model", "loss", "sampler")
+STAGES = ("classifier", "lightweight", "method")  # shown wherever a run has one: it is another net
+# a table has one data set, a logger changes no result, a sweep only lists choices
+NO_CHOICE = {"data", "logger", "seed", "sweep"}
+SORTABLE = {"accuracy", "balanced_accuracy", "precision", "recall", "f1"}  # more is better
+
+
+@dataclass(frozen=True)
+class Row:
+    """One choice, averaged over its seeds. Accuracies are fractions of 1."""
+
+    name: str
+    settings: dict[str, str]  # choices and overrides, as text
+    runs: list[Path]  # one a seed
+    validation: float
+    accuracy: float
+    interval: tuple[float, float]
+    interval_over: str  # "3 seeds" or "images"
+    balanced_accuracy: float
+    worst_class: str
+    worst_recall: float
+    shots: dict[str, float | None]  # mean recall of the "many", "medium" and "few"-shot classes
+    calibration_error: float
+    calibration_error_scaled: float | None  # after temperature scaling
+    params: float | None
+    macs: float | None
+    seconds: float
+    difference: Difference | None  # None in the first row, and where the test images differ
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one data set, best first by validation."""
+
+    data: str
+    source: str
+    num_test_images: str
+    monitor: str  # the validation metric behind the order
+    devices: list[str]
+    settings: list[str]  # the choices and overrides that are shown: those in which rows differ
+    rows: list[Row]
+    num_repeats: int  # runs left out because a newer one has the same choices and the same seed
+
+    def label(self, row: Row) -> str:
+        """What tells the row apart, for a legend: ``vit, focal, shuffle, model.dim=64``."""
+        chosen = [row.settings[name] for name in ALWAYS_SHOWN if name in row.settings]
+        rest = [name for name in self.settings if name not in ALWAYS_SHOWN and name in row.settings]
+        return ", ".join([*chosen, *(f"{name}={row.settings[name]}" for name in rest)])
+
+
+def compare(runs: Sequence[Path], num_resamples: int = 10_000, seed: int = 0) -> list[Table]:
+    """One table for each data set among finished runs, sorted by data set.
+
+    Args:
+        runs: run directories, in any order.
+        num_resamples: bootstrap draws behind each difference.
+        seed: of these draws.
+
+    Raises:
+        LeanvitError: a directory is not a finished run.
+    """
+    tables: dict[tuple[str, str], dict[str, dict[int, tuple[Path, dict[str, Any]]]]] = {}
+    num_repeats: dict[tuple[str, str], int] = {}
+    for path in sorted(runs, key=finished_at):  # of two runs with the same seed the newer stays
+        run = read_run(path)
+        key = (str(run["choices"].get("data")), str(run["source"]))
+        row = tables.setdefault(key, {}).setdefault(run["choices_hash"], {})
+        num_repeats[key] = num_repeats.get(key, 0) + (run["seed"] in row)
+        row[run["seed"]] = (path, run)
+    return [
+        _table(key, list(tables[key].values()), num_repeats[key], num_resamples, seed)
+        for key in sorted(tables)
+    ]
+
+
+def _table(
+    key: tuple[str, str],
+    groups: list[dict[int, tuple[Path, dict[str, Any]]]],
+    num_repeats: int,
+    num_resamples: int,
+    seed: int,
+) -> Table:
+    runs = [run for group in groups for _, run in group.values()]
+    monitors = {run["training"].get("monitor", "").removeprefix("val/") for run in runs}
+    agreed = len(monitors) == 1 and monitors <= SORTABLE
+    # Runs that watched different things are put in order by what counts on imbalanced data.
+    monitor = monitors.pop() if agreed else "balanced_accuracy"
+    rows = [_row([group[number] for number in sorted(group)], monitor) for group in groups]
+    rows.sort(key=lambda row: (-row.validation, row.params or 0, row.name))
+    first = _correctness(rows[0].runs)
+    for index, row in enumerate(rows[1:], start=1):
+        other = _correctness(row.runs)
+        if first and other and np.array_equal(first[1], other[1]):
+            difference = paired_difference(other[0], first[0], num_resamples, seed)
+            rows[index] = replace(row, difference=difference)
+    names = sorted({name for row in rows for name in row.settings})
+    differing = [name for name in names if len({row.settings.get(name) for row in rows}) > 1]
+    shown = [*ALWAYS_SHOWN, *(name for name in STAGES if name in names)]
+    sizes = sorted({run["test"]["n"] for run in runs})
+    return Table(
+        data=key[0],
+        source=key[1],
+        num_test_images=" or ".join(f"{size:,}" for size in sizes),
+        monitor=monitor,
+        devices=sorted({run["training"].get("device", "unknown") for run in runs}),
+        settings=[*shown, *(name for name in differing if name not in shown)],
+        rows=rows,
+        num_repeats=num_repeats,
+    )
+
+
+def _row(group: list[tuple[Path, dict[str, Any]]], monitor: str) -> Row:
+    runs = [run for _, run in group]
+    accuracies = [run["test"]["accuracy"] for run in runs]
+    several = len(runs) > 1
+    recalls = [run["test"]["per_class_recall"] for run in runs]
+    mean_recalls = [_mean(values) for values in zip(*recalls, strict=True)]
+    worst = min((value, index) for index, value in enumerate(mean_recalls) if value is not None)
+    low, high = t_interval(accuracies) if several else runs[0]["test"]["accuracy_interval"]
+    return Row(
+        name=_common_name([run["name"] for run in runs]),
+        settings=settings_of(runs[0]),
+        runs=[path for path, _ in group],
+        validation=float(np.mean([run["val"][monitor] for run in runs])),
+        accuracy=float(np.mean(accuracies)),
+        interval=(low, high),
+        interval_over=f"{len(runs)} seeds" if several else "images",
+        balanced_accuracy=float(np.mean([run["test"]["balanced_accuracy"] for run in runs])),
+        worst_class=runs[0]["classes"][worst[1]],
+        worst_recall=worst[0],
+        shots={
+            name: _mean_of_all([(run["test"].get("shots") or {}).get(name) for run in runs])
+            for name in SHOTS
+        },
+        calibration_error=float(np.mean([run["test"]["calibration_error"] for run in runs])),
+        calibration_error_scaled=_mean_of_all(
+            [run["test"].get("calibration_error_scaled") for run in runs]
+        ),
+        params=_mean([run["cost"].get("params") for run in runs]),
+        macs=_mean([_macs_used(run["cost"]) for run in runs]),
+        seconds=float(np.mean([run["training"]["seconds"] for run in runs])),
+        difference=None,
+    )
+
+
+def _common_name(names: Sequence[str]) -> str:
+    """The parts between hyphens with which all names begin: the hash of one seed is no name."""
+    parts = []
+    for same in zip(*(name.split("-") for name in names), strict=False):
+        if len(set(same)) > 1:
+            break
+        parts.append(same[0])
+    return "-".join(parts) or names[0]
+
+
+def settings_of(run: dict[str, Any]) -> dict[str, str]:
+    """What may tell rows apart, as text: choices and overrides, not the seed.
+
+    A group from which nothing is chosen is left out: older runs may not know the group at all.
+    """
+    chosen = {key: value for key, value in run["choices"].items() if value is not None}
+    both = {**chosen, **run["overrides"]}
+    return {key: "none" if value is None else str(value)
+            for key, value in both.items() if key not in NO_CHOICE}  # fmt: skip
+
+
+def _correctness(
+    runs: Sequence[Path],
+) -> tuple[Float64[ndarray, " n"], ndarray] | None:
+    """Share of the runs that had each test image right, and the labels; None if these differ."""
+    correct, labels = [], None
+    for path in runs:
+        answers, asked = read_answers(path)
+        if labels is not None and not np.array_equal(labels, asked):
+            return None
+        labels = asked
+        correct.append(answers)
+    assert labels is not None  # a row has at least one run
+    return np.stack(correct).mean(axis=0), labels
+
+
+def _macs_used(cost: dict[str, Any]) -> float | None:
+    """Of an image: what all cost, or the mean of what each of the test images did."""
+    return cost.get("macs_used", cost.get("macs"))
+
+
+def _mean(values: Sequence[float | int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    """The mean; None where a value is."""
+    return None if None in values else _mean(values)
+
+
+def finished_at(path: Path) -> float:
+    """When a run was finished, in seconds; 0 where it was not."""
+    metrics = path / "metrics.json"
+    return metrics.stat().st_mtime if metrics.exists() else 0.0

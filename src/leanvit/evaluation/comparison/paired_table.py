@@ -1,0 +1,165 @@
+"""The paired comparison as text: Markdown and CSV to keep, a table for the terminal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE
+from leanvit.evaluation.comparison.paired import Measure, Paired, compare_paired
+from leanvit.evaluation.comparison.table import failed_section, print_failed
+from leanvit.evaluation.tables import (
+    csv_text,
+    interval,
+    markdown_table,
+    points,
+    say,
+    show,
+    terminal,
+    write_texts,
+)
+
+if TYPE_CHECKING:
+    import rich.console
+
+
+def write_paired(
+    runs: Sequence[Path], against: Sequence[Path], failed: Sequence[Path], folder: Path
+) -> Paired:
+    """Compare and write ``comparison.md`` and ``comparison.csv`` into ``folder``.
+
+    Args:
+        failed: directories of runs of either choice that failed, with ``error.txt``.
+
+    Raises:
+        LeanvitError: see :func:`comparison.paired.compare_paired`, or ``folder`` cannot be
+            written.
+    """
+    paired = compare_paired(runs, against)
+    write_texts(folder / "comparison", paired_markdown(paired, failed), paired_csv(paired))
+    return paired
+
+
+def print_paired(
+    paired: Paired, failed: Sequence[Path] = (), console: "rich.console.Console | None" = None
+) -> None:
+    """Print to the terminal."""
+    console = console or terminal()
+    cells = [_cells(paired, measure) for measure in paired.measures]
+    show(console, title(paired), cells, ("test images", "verdict"), statement(paired))
+    say(console, caption(paired))
+    print_failed(failed, console)
+
+
+def paired_markdown(paired: Paired, failed: Sequence[Path] = ()) -> str:
+    """One section: the statement, the table, what to know about it; then the failed jobs."""
+    table = markdown_table([_cells(paired, measure) for measure in paired.measures])
+    parts = [f"## {title(paired)}", "", statement(paired), "", *table, "", caption(paired), ""]
+    return "\n".join([*parts, *failed_section(failed)])
+
+
+def paired_csv(paired: Paired) -> str:
+    """A line for each figure, as fractions of 1 with every digit; what is not known is empty."""
+    lines = []
+    for measure in paired.measures:
+        (low, high), images = measure.over_seeds or (None, None), measure.over_images
+        lines.append(
+            {
+                "measure": measure.name,
+                "run": measure.run,
+                "against": measure.against,
+                "difference": measure.difference,
+                "seeds_low": low,
+                "seeds_high": high,
+                "images_low": images and images.low,
+                "images_high": images and images.high,
+                "images_p": images and images.p,
+                "verdict": measure.verdict,
+                "seeds": " ".join(map(str, paired.seeds)),
+                "test_images": paired.num_test_images,
+                "source": "; ".join(paired.sources),
+                "run_chosen": paired.run,
+                "against_chosen": paired.against,
+                "runs": " ".join(str(run) for run, _ in paired.runs),
+                "runs_against": " ".join(str(against) for _, against in paired.runs),
+                "left_out": " ".join(map(str, paired.left_out)),
+            }
+        )
+    return csv_text(lines)
+
+
+def title(paired: Paired) -> str:
+    """Which two choices."""
+    return f"{paired.run} against {paired.against}"
+
+
+def statement(paired: Paired) -> str:
+    """What can be said of the test accuracy, and over which kind of luck."""
+    measure = paired.measures[0]
+    over_seeds, over_images = measure.over_seeds, measure.over_images
+    assert over_images is not None
+    said = [
+        f"Test accuracy: {measure.verdict}, {points(measure.difference)} points.",
+        f"Over {paired.num_test_images:,} test images (the luck of which images were asked) the "
+        f"difference is {interval(over_images.low, over_images.high, points)}, which "
+        f"{_zero(over_images.is_shown)}; p {_p(over_images.p)}.",
+    ]
+    if over_seeds is None:
+        said.append(
+            f"Only seed {paired.seeds[0]} is on both sides: nothing is known of the luck of "
+            "training, which can be larger than this difference. Train more seeds."
+        )
+    else:
+        said.append(
+            f"Over {len(paired.seeds)} seeds (the luck of training) it is "
+            f"{interval(*over_seeds, points)}, which {_zero(bool(measure.seeds_show))}."
+        )
+    if len(paired.seeds) == 2:
+        said.append("Two seeds can hardly show anything: their interval is 12.7 errors wide.")
+    return " ".join(said)
+
+
+def caption(paired: Paired) -> str:
+    """What a reader must know about the numbers."""
+    seeds = ", ".join(map(str, paired.seeds))
+    which = "both leave" if len(paired.seeds) > 1 else "the interval over images leaves"
+    sentences = [
+        *([f"Both: {paired.common}."] if paired.common else []),
+        f"{' and '.join(paired.sources)}. n = {paired.num_test_images:,} test images; "
+        f"seeds: {seeds}.",
+        "Differences in points with 95 % intervals: over seeds Student's t of the pairs, over "
+        "images a paired bootstrap with its two-sided p-value.",
+        f'A difference is called better or worse where {which} out 0, else "{NO_DIFFERENCE}", '
+        "which is no proof that there is none. Each line stands for itself: up to one in twenty "
+        "shows a difference by chance.",
+        "Worst class: picked by the same images, so without an interval.",
+    ]
+    if paired.left_out:
+        names = ", ".join(str(path) for path in paired.left_out)
+        sentences.append(f"Left out, because the other side has no run with the seed: {names}.")
+    return " ".join(sentences)
+
+
+def _cells(paired: Paired, measure: Measure) -> dict[str, str]:
+    """What the reader sees in each column, by its heading."""
+    worst = measure.classes or ("", "")
+    sides = zip((measure.run, measure.against), worst, strict=True)
+    run, against = (f"{name} {100 * value:.2f}".strip() for value, name in sides)
+    over_seeds, over_images = measure.over_seeds, measure.over_images
+    return {
+        "test images": measure.name,
+        "run %": run,
+        "against %": against,
+        "difference": points(measure.difference),
+        "over seeds": interval(*over_seeds, points) if over_seeds else "–",
+        "over images": interval(over_images.low, over_images.high, points) if over_images else "–",
+        "p": _p(over_images.p).removeprefix("= ") if over_images else "–",
+        "verdict": measure.verdict or "–",
+    }
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def _zero(is_shown: bool) -> str:
+    return "leaves out 0" if is_shown else "holds 0"

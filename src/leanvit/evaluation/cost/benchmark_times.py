@@ -1,0 +1,206 @@
+"""How fast several nets are beside each other, on a machine that does other things too.
+
+- The nets take turns. A round gives each of them the same images, and its order is another one in
+  the next round; what slows the machine for a while hits all alike.
+- Ratios are taken within a round, and their median over the rounds is told with its bootstrap
+  interval: what the rounds have in common drops out. Times in seconds have no such protection.
+- The images are real, as uint8, and each net's own normalisation makes them its input: what a
+  dynamic net costs depends on what it sees, and noise is nothing that it knows.
+- Each image is timed once, and a round's time is the mean over its images: hard ones are to count,
+  and so are interruptions. The shortest of several passes would leave these out for quick nets and
+  not for slow ones, which are interrupted every time. The best batch size is looked for in the
+  same way.
+- A net runs as in :func:`measure.predict.predict`, and normalising is not timed. Before
+  each of its turns it runs untimed, so that its weights are where they are in a row of passes.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from leanvit.augment.normalise import normalise
+from leanvit.data.images import ImageSet
+from leanvit.evaluation.cost.speed import GAIN, LARGEST_BATCH, as_in_prediction, is_out_of_memory
+from leanvit.evaluation.measure.predict import Trained
+
+TURNS, TURN_IMAGES = 4, 8  # of each net in a round, and single images in each of them
+LONGEST_PASS = 0.5  # seconds; no batch is doubled that takes more than half of it
+SWEEPS, SWEEP_TURN = 3, 0.1  # over the batch sizes, and seconds for each at least
+SHORTEST_TURN = 0.15  # seconds that the fastest net works on the batches of a round
+POOL = 1024  # test images that are drawn from
+
+
+@dataclass(frozen=True)
+class Times:
+    """What one net took.
+
+    Attributes:
+        single: seconds of each single image.
+        batch_size: at which the net classifies most images per second.
+        rates: images per second at that batch size.
+    """
+
+    single: Float64[ndarray, "rounds images"]
+    batch_size: int
+    rates: Float64[ndarray, " rounds"]
+
+
+def draw_images(
+    data: ImageSet, num: int = POOL, seed: int = 0
+) -> UInt8[Tensor, "num 3 height width"]:
+    """Some of the images, or all, in random order."""
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    return torch.stack([data.images[index] for index in order[:num].tolist()])
+
+
+def race(
+    nets: Sequence[Trained],
+    images: UInt8[Tensor, "n 3 height width"],
+    device: torch.device,
+    rounds: Iterable[int],
+) -> list[Times]:
+    """The times of each net, measured in turn.
+
+    Args:
+        images: of the nets' size, in random order; each round takes the next ones.
+        rounds: 0, 1, 2, ...; an iterator may show the progress.
+
+    Raises:
+        torch.OutOfMemoryError, MemoryError, RuntimeError: not even one image fits into memory.
+    """
+    sizes, fastest = best_batches(nets, images, device)
+    together = max(*sizes, power_of_two_from(SHORTEST_TURN * fastest))
+    single, rates = [], []
+    for number in rounds:
+        alone = take(images, number * TURNS * TURN_IMAGES, TURNS * TURN_IMAGES)
+        single.append(_single_times(nets, alone, device, number))
+        batches = take(images, number * together, together)
+        rates.append([0.0] * len(nets))
+        for index in order_of(number, len(nets)):
+            inputs = _inputs(nets[index], batches, device).split(sizes[index])
+            with as_in_prediction(nets[index].net, device, nets[index].bfloat16):
+                seconds(nets[index], inputs[:1], device)
+                rates[-1][index] = together / seconds(nets[index], inputs, device)
+    return [
+        Times(np.array([each[index] for each in single]), size, np.array(rates)[:, index])
+        for index, size in enumerate(sizes)
+    ]
+
+
+def _single_times(
+    nets: Sequence[Trained],
+    images: UInt8[Tensor, "images 3 height width"],
+    device: torch.device,
+    number: int,
+) -> list[list[float]]:
+    """Seconds of each net for each image of a round, taken in short turns."""
+    times: list[list[float]] = [[] for _ in nets]
+    for turn, some in enumerate(images.split(TURN_IMAGES), start=number * TURNS):
+        for index in order_of(turn, len(nets)):
+            inputs = _inputs(nets[index], some, device).split(1)
+            with as_in_prediction(nets[index].net, device, nets[index].bfloat16):
+                seconds(nets[index], inputs[:1], device)
+                times[index] += [seconds(nets[index], [image], device) for image in inputs]
+    return times
+
+
+def best_batches(
+    nets: Sequence[Trained], images: UInt8[Tensor, "n 3 height width"], device: torch.device
+) -> tuple[list[int], float]:
+    """The smallest batch at which each net is about as fast as it gets, and the best rate of all.
+
+    Sizes are powers of two. The nets take turns at each size, in several sweeps over the sizes.
+
+    Raises:
+        torch.OutOfMemoryError, MemoryError, RuntimeError: not even one image fits into memory.
+    """
+    rates: list[dict[int, list[float]]] = [
+        {size: [] for size in _possible_sizes(each, images, device)} for each in nets
+    ]
+    for sweep in range(SWEEPS):
+        for size in sorted({size for each in rates for size in each}):
+            for index in order_of(sweep, len(nets)):
+                if size in rates[index]:
+                    rate = _rate(nets[index], take(images, 0, size), device)
+                    rates[index][size].append(rate)
+    medians = [{size: float(np.median(of)) for size, of in each.items()} for each in rates]
+    best = [max(each.values()) for each in medians]
+    sizes = [
+        min(size for size, rate in each.items() if GAIN * rate >= most)
+        for each, most in zip(medians, best, strict=True)
+    ]
+    return sizes, max(best)
+
+
+def _possible_sizes(
+    trained: Trained, images: UInt8[Tensor, "n 3 height width"], device: torch.device
+) -> list[int]:
+    """Those that fit into memory and take no longer than is worth waiting for."""
+    sizes: list[int] = []
+    size, time = 1, 0.0
+    while size <= LARGEST_BATCH and 2 * time <= LONGEST_PASS:
+        try:
+            batch = [_inputs(trained, take(images, 0, size), device)]
+            with as_in_prediction(trained.net, device, trained.bfloat16):
+                time = min(seconds(trained, batch, device) for _ in range(2))
+        except (MemoryError, RuntimeError) as error:
+            if not sizes or not is_out_of_memory(error):
+                raise
+            break
+        sizes.append(size)
+        size *= 2
+    return sizes
+
+
+def _rate(
+    trained: Trained, images: UInt8[Tensor, "batch 3 height width"], device: torch.device
+) -> float:
+    """Images per second in one turn with this batch."""
+    batch, time, num = [_inputs(trained, images, device)], 0.0, 0
+    with as_in_prediction(trained.net, device, trained.bfloat16):
+        seconds(trained, batch, device)
+        while time < SWEEP_TURN:
+            time += seconds(trained, batch, device)
+            num += len(images)
+    return num / time
+
+
+def order_of(number: int, num_nets: int) -> list[int]:
+    """Whose turn it is in a round: rotated, and every other round reversed."""
+    order = [(number // 2 + place) % num_nets for place in range(num_nets)]
+    return order[::-1] if number % 2 else order
+
+
+def take(
+    images: UInt8[Tensor, "n 3 height width"], start: int, num: int
+) -> UInt8[Tensor, "num 3 height width"]:
+    """The next images; after the last one comes the first again."""
+    return images[torch.arange(start, start + num) % len(images)]
+
+
+def power_of_two_from(least: float) -> int:
+    """The first power of two that is no less."""
+    return 2 ** math.ceil(math.log2(max(least, 1)))
+
+
+def seconds(trained: Trained, batches: Sequence[Tensor], device: torch.device) -> float:
+    """From batches on the device to all their logits, one batch after the other."""
+    start = perf_counter()
+    for batch in batches:
+        trained.net(batch)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+    return max(perf_counter() - start, 1e-9)
+
+
+def _inputs(
+    trained: Trained, images: UInt8[Tensor, "batch 3 height width"], device: torch.device
+) -> Float32[Tensor, "batch 3 height width"]:
+    return normalise(images.to(device), trained.mean.to(device), trained.std.to(device))

@@ -1,0 +1,206 @@
+"""What a net costs: parameters, bytes and multiply-accumulates for one image, and where they go.
+
+Two countings stand side by side, because published tables use the second:
+
+- ``macs`` are half the floating-point operations that PyTorch's own counter sees in every matrix
+  product and convolution, the two products of attention included. They equal the closed form.
+- ``thop_params`` and ``thop_macs`` are what thop (https://github.com/Lyken17/pytorch-OpCounter)
+  reports: no attention products and no bare ``nn.Parameter``, but four operations for each value
+  that an affine normalisation reads.
+
+Both look at one forward pass of a copy without storage (the meta device): the figures do not depend
+on where the net lives, fused attention is counted as its plain products, and a large net costs no
+memory.
+"""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from leanvit.contracts import Method, NetOfSteps, plain_net
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part of a net costs.
+
+    Attributes:
+        name: as in ``net.named_parameters()``, such as ``blocks.3``; "forward" for products that
+            the net's own forward pass computes, outside all its parts.
+        params: values in its parameters; a shared parameter belongs to the first part it is in.
+        macs: as in :class:`Cost`.
+    """
+
+    name: str
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one net costs; MACs are for one image, in evaluation mode.
+
+    Attributes:
+        params: values in all parameters, a shared parameter counted once.
+        trainable_params: those of them that get a gradient.
+        weight_bytes: bytes of the weights as a checkpoint holds them: parameters and persistent
+            buffers, such as BatchNorm's running statistics.
+        macs: multiply-accumulates of all matrix products and convolutions.
+        attention_macs: those of them in products of two activations, which no weight takes part
+            in: queries with keys, and attention weights with values.
+        thop_params: parameters as thop counts them.
+        thop_macs: multiply-accumulates as thop counts them.
+        parts: bare parameters of the net, then its parts as the forward pass comes to them: each
+            block, each stage, and what stands before and after. Their parameters and MACs sum to
+            the net's; a part with neither is left out.
+    """
+
+    params: int
+    trainable_params: int
+    weight_bytes: int
+    macs: int
+    attention_macs: int
+    thop_params: int
+    thop_macs: int
+    parts: tuple[Part, ...]
+
+
+@torch.no_grad()
+def cost(net: nn.Module, image_size: int) -> Cost:
+    """Count what ``net`` costs for one image of ``image_size`` x ``image_size`` pixels, 3 channels.
+
+    The net may live on any device, train or evaluate, and be compiled with ``net.compile()``; it
+    is not changed. Its forward pass must not depend on the values of an image: the cost of a net
+    whose work differs from image to image is an average, and the net's own method reports it.
+    """
+    # keep_vars gives the tensors themselves, so that a shared one is recognised by its identity.
+    saved = net.state_dict(keep_vars=True).values()
+    weights = {id(weight): weight for weight in saved if isinstance(weight, Tensor)}
+    shadow = _meta_copy(net)
+    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+    images = torch.empty(1, 3, image_size, image_size, dtype=dtype, device="meta")
+    macs, attention_macs, thop_macs, thop_params, macs_of = _count(shadow, images)
+    return Cost(
+        params=sum(p.numel() for p in net.parameters()),
+        trainable_params=sum(p.numel() for p in net.parameters() if p.requires_grad),
+        weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights.values()),
+        macs=macs,
+        attention_macs=attention_macs,
+        thop_params=int(thop_params),
+        thop_macs=int(thop_macs),
+        parts=_parts(shadow, macs, macs_of),
+    )
+
+
+def _meta_copy(net: nn.Module) -> nn.Module:
+    """A copy of ``net`` in evaluation mode whose tensors have shapes and no storage."""
+    # deepcopy takes what the memo holds for a copy made already: no weight is ever copied.
+    memo: dict[int, object] = {}
+    for parameter in net.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+    for buffer in net.buffers():
+        memo[id(buffer)] = buffer.detach().to("meta")
+    return copy.deepcopy(net, memo).eval()
+
+
+def _count(shadow: nn.Module, images: Tensor) -> tuple[int, int, float, float, dict[str, int]]:
+    """MACs, attention's MACs, thop's MACs and parameters; the MACs of each part that is entered.
+
+    What a part does while another one runs it counts for that other one. The hooks stay: ``shadow``
+    is a copy.
+    """
+    counter = FlopCounterMode(display=False)
+    macs_of: dict[str, int] = {}
+    entered: list[str] = []
+    before = 0
+
+    def enter(name: str) -> None:
+        nonlocal before
+        if not entered:
+            before = counter.get_total_flops() // 2
+        entered.append(name)
+
+    def leave(name: str) -> None:
+        entered.pop()
+        if not entered:
+            spent = counter.get_total_flops() // 2 - before
+            macs_of[name] = macs_of.get(name, 0) + spent
+
+    for name, part in _named_parts(shadow):
+        for module in part.modules():  # a lightweighting method enters a block by its modules
+            module.register_forward_pre_hook(lambda *_, name=name: enter(name))
+            module.register_forward_hook(lambda *_, name=name: leave(name))
+    with warnings.catch_warnings():
+        # it compares versions with distutils, which Python 3.11 warns about, and later ones lack
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import thop
+    # The counter opens up what consists of several operations, so it must come first to them.
+    # thop keeps its sums in buffers, and reads them: those need storage even where the caller
+    # builds its nets on the meta device.
+    with _AttentionMacs(shadow) as attention, counter, torch.device("cpu"):
+        thop_macs, thop_params = thop.profile(shadow, (images,), verbose=False)
+    macs = counter.get_total_flops() // 2
+    return macs, attention.macs, thop_macs, thop_params, macs_of
+
+
+def _named_parts(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The children of a net; of a list, of what holds its steps and of a net that is wrapped, the
+    members."""
+    plain = plain_net(net)
+    steps = set(plain.steps) if isinstance(plain, NetOfSteps) else set()
+    yield from _members(net, steps)
+
+
+def _members(
+    holder: nn.Module, steps: set[nn.Module], prefix: str = ""
+) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in holder.named_children():
+        holds_steps = child not in steps and not steps.isdisjoint(child.modules())
+        is_wrapped = isinstance(holder, Method) and child is holder.net
+        if isinstance(child, nn.ModuleList) or holds_steps or is_wrapped:
+            yield from _members(child, steps, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", child
+
+
+def _parts(shadow: nn.Module, macs: int, macs_of: dict[str, int]) -> tuple[Part, ...]:
+    modules = [name for name, _ in _named_parts(shadow)]
+    params_of: dict[str, int] = {}  # the net's own parameters come first here
+    for name, parameter in shadow.named_parameters():
+        owner = next((part for part in modules if name.startswith(f"{part}.")), name)
+        params_of[owner] = params_of.get(owner, 0) + parameter.numel()
+    bare = [name for name in params_of if name not in modules]
+    names = dict.fromkeys([*bare, *macs_of, *params_of])
+    parts = [Part(name, params_of.get(name, 0), macs_of.get(name, 0)) for name in names]
+    parts.append(Part("forward", 0, macs - sum(macs_of.values())))
+    return tuple(part for part in parts if part.params or part.macs)
+
+
+class _AttentionMacs(TorchDispatchMode):
+    """Within the block ``macs`` sums those of products that no weight of ``net`` takes part in."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.macs = 0
+        # a weight that is transposed or expanded for a product still has its own storage
+        self.weights = {weight.untyped_storage()._cdata for weight in net.parameters()}
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = operation(*args, **kwargs)
+        count = flop_registry.get(operation._overloadpacket)
+        if count is not None:
+            tensors = (each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
+            if self.weights.isdisjoint(each.untyped_storage()._cdata for each in tensors):
+                self.macs += count(*args, **kwargs, out_val=result) // 2
+        return result

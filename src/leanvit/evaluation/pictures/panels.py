@@ -1,0 +1,158 @@
+"""Panels that the figures of a net's inside are put together from.
+
+Right and wrong predictions differ in mark, frame line and colour, so that none is needed alone.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from leanvit.evaluation.pictures.figures import BLUE, RED, explain, new_figure
+from leanvit.evaluation.pictures.look import Look
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+    import matplotlib.figure
+    import matplotlib.image
+
+PANEL = 1.05  # inches
+RANGE = "Each map has its own scale, from its least (dark) to its greatest value, both below it"
+
+
+def evenly(num: int, at_most: int) -> list[int]:
+    """Of 0 to ``num`` - 1 the first, the last, and evenly spaced ones between."""
+    return sorted({round(place) for place in np.linspace(0, num - 1, min(num, at_most))})
+
+
+def rows_of_maps(
+    look: Look,
+    columns: Sequence[Float[Tensor, "batch _ _"]],
+    names: Sequence[str],
+    explanation: str,
+    overlay: bool = False,
+    limits: tuple[float, float] | None = None,
+) -> "matplotlib.figure.Figure":
+    """One row an image: the image with its caption, then its map of each column.
+
+    Args:
+        overlay: lay the maps over the image; otherwise they stand alone.
+        limits: of the colours of all maps, with one bar; ``None``: each map its own.
+    """
+    figure, panels = rows_of_panels(look, names, (2.1 if limits else 1.4, 0.8))
+    for index, row in enumerate(panels):
+        for axes, maps in zip(row, columns, strict=True):
+            image = look.images[index] if overlay else None
+            drawn = draw_map(axes, maps[index], image, limits)
+    if limits is not None:
+        figure.colorbar(drawn, ax=figure.axes, fraction=0.02, pad=0.01).ax.tick_params(labelsize=7)
+    explain(figure, explanation)
+    return figure
+
+
+def rows_of_panels(
+    look: Look, names: Sequence[str], room: tuple[float, float], num_blocks: int = 1
+) -> "tuple[matplotlib.figure.Figure, list[list[matplotlib.axes.Axes]]]":
+    """Each image with its caption, and panels beside it, still empty.
+
+    Args:
+        names: over the panels.
+        room: inches beside and below the panels.
+        num_blocks: of rows, side by side.
+
+    Returns:
+        the figure, and the panels of each image.
+    """
+    num_rows, width = -(-len(look.images) // num_blocks), 1 + len(names)
+    figure = new_figure(num_blocks * (PANEL * width + room[0]), 1.09 * PANEL * num_rows + room[1])
+    grid = figure.subplots(num_rows, num_blocks * width, squeeze=False)
+    rows = [grid[:, width * block :][:, :width] for block in range(num_blocks)]
+    panels = [list(row) for block in rows for row in block]
+    for axes in [axes for row in panels[len(look.images) :] for axes in row]:
+        axes.set_axis_off()
+    for index, row in enumerate(panels[: len(look.images)]):
+        draw_image(row[0], look, index)
+        caption(row[0], look, index)
+        if index % num_rows == 0:
+            for axes, name in zip(row, ["image", *names], strict=True):
+                axes.set_title(name, fontsize=8)
+    return figure, [row[1:] for row in panels[: len(look.images)]]
+
+
+def draw_image(axes: "matplotlib.axes.Axes", look: Look, index: int) -> None:
+    """An image, framed by whether it was classified correctly."""
+    axes.imshow(look.images[index].permute(1, 2, 0).numpy())
+    bare(axes)
+    correct = look.correct[index]
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=BLUE if correct else RED, linewidth=2.2)
+        spine.set_linestyle("-" if correct else (0, (3, 2)))
+
+
+def caption(axes: "matplotlib.axes.Axes", look: Look, index: int, above: bool = False) -> None:
+    """True and predicted class, left of the image or above it."""
+    correct = look.correct[index]
+    text = f"{'✓' if correct else '✗'} {look.captions[index]}"
+    style: dict[str, Any] = {"fontsize": 7, "color": BLUE if correct else RED}
+    if above:
+        axes.set_title(text, loc="left", **style)
+    else:
+        axes.set_ylabel(text, rotation=0, ha="right", va="center", labelpad=4, **style)
+
+
+def draw_map(
+    axes: "matplotlib.axes.Axes",
+    values: Float[Tensor, "rows columns"],
+    image: UInt8[Tensor, "3 height width"] | None = None,
+    limits: tuple[float, float] | None = None,
+) -> "matplotlib.image.AxesImage":
+    """Values as colours, over a grey image if one is given; without ``limits`` their own range is
+    written below."""
+    low, high = limits or (float(values.min()), float(values.max()))
+    extent = (-0.5, values.shape[1] - 0.5, values.shape[0] - 0.5, -0.5)
+    if image is not None:
+        grey = image.float().mean(dim=0).numpy()
+        # dark greys below the colours shift them less than the image's own would
+        axes.imshow(grey, cmap="gray", vmin=-100, vmax=400, extent=extent)
+    even = max(high - low, 1e-3 * abs(high)) or 1.0  # what differs by rounding only has one colour
+    drawn = axes.imshow(
+        values.numpy(),
+        cmap="inferno" if image is not None else "viridis",
+        vmin=low,
+        vmax=low + even,
+        alpha=0.65 if image is not None else None,
+        extent=extent,
+    )
+    bare(axes)
+    if limits is None:
+        form = ".2f" if max(abs(low), abs(high)) >= 0.1 else ".2g"
+        text = f"{low:{form}} to {high:{form}}".replace("-", "−")
+        axes.set_xlabel(text, fontsize=6, labelpad=1)
+    return drawn
+
+
+def bare(axes: "matplotlib.axes.Axes") -> None:
+    """No ticks, and a frame only where one is drawn."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def mosaic(
+    tiles: Float[ndarray, "tiles height width *colours"], num_columns: int, gap: int = 1
+) -> Float[ndarray, "new_height new_width *colours"]:
+    """Tiles row by row in one array, NaN between and after them."""
+    num, height, width, *colours = tiles.shape
+    num_rows = -(-num // num_columns)
+    whole = np.full(
+        (num_rows * (height + gap) - gap, num_columns * (width + gap) - gap, *colours),
+        np.nan,
+        dtype=tiles.dtype,
+    )
+    for index, tile in enumerate(tiles):
+        top, left = (height + gap) * (index // num_columns), (width + gap) * (index % num_columns)
+        whole[top : top + height, left : left + width] = tile
+    return whole

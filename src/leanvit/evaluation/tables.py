@@ -1,0 +1,157 @@
+"""One table, three forms: Markdown and CSV to keep, one for the terminal to look at.
+
+- A table is its rows: the cells of each by heading, the same headings in every row. Of CSV the
+  cells are values with every digit, of the others texts that are rounded to what an interval
+  supports.
+- The terminal table leaves out whole columns rather than breaking names to pieces, and says which;
+  what all rows have in common it still tells.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE, Difference, Ratio
+from leanvit.files import atomic_path
+
+if TYPE_CHECKING:
+    import rich.console
+
+Rows = Sequence[Mapping[str, str]]
+
+
+def markdown_table(rows: Rows) -> list[str]:
+    """Its lines."""
+    cells = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows below a heading of all their keys; None is empty."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def write_texts(stem: Path, markdown: str, csv: str) -> None:
+    """Write ``stem`` with ``.md`` and with ``.csv``.
+
+    Raises:
+        LeanvitError: the place cannot be written.
+    """
+    for suffix, text in ((".md", markdown), (".csv", csv)):
+        with atomic_path(stem.with_suffix(suffix)) as part:
+            part.write_text(text)
+
+
+def show(
+    console: "rich.console.Console",
+    title: str,
+    rows: Rows,
+    words: Collection[str],
+    caption: str = "",
+    droppable: Sequence[str] = (),
+) -> None:
+    """Print a table to the terminal, as wide as it is.
+
+    Args:
+        words: headings of what stands left; other columns are numbers, and stand right.
+        caption: said below.
+        droppable: headings of what is left out where all is too wide, in this order.
+    """
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    widths = {name: _width(lines) for name, lines in _columns(rows).items()}
+    dropped: list[str] = []
+    for name in droppable:
+        if name in widths and sum(widths.values()) + 2 * len(widths) - 1 > console.width:
+            del widths[name]
+            dropped.append(name)
+    is_loose = sum(widths.values()) + 2 * len(widths) - 1 <= console.width
+    _squeeze(widths, rows, words, console.width - len(widths) + 1)
+    table = Table(title=escape(title), title_justify="left", padding=(0, int(is_loose), 0, 0))
+    table.box, table.show_edge = box.SIMPLE_HEAD, False
+    for name, width in widths.items():
+        side: Literal["left", "right"] = "left" if name in words else "right"
+        heading = escape(name.replace(" ", "\n"))
+        # fold: where nothing else helps, what is broken is still all there
+        table.add_column(heading, justify=side, width=width, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(row[name]) for name in widths))
+    console.print(table)
+    if caption:
+        say(console, caption)
+    if dropped:
+        of_all = {name: {row[name] for row in rows} for name in dropped}
+        told = [f"{name} = {one.pop()}" if len(one) == 1 else name for name, one in of_all.items()]
+        say(console, f"Not shown, for width: {', '.join(told)}.")
+
+
+def _columns(rows: Rows) -> dict[str, list[str]]:
+    """The lines of all cells of each column; the words of a heading stand below each other."""
+    cells = {name: [name.replace(" ", "\n"), *(row[name] for row in rows)] for name in rows[0]}
+    return {name: "\n".join(column).split("\n") for name, column in cells.items()}
+
+
+def _width(lines: Iterable[str]) -> int:
+    from rich.cells import cell_len
+
+    return max(map(cell_len, lines))
+
+
+def _squeeze(widths: dict[str, int], rows: Rows, words: Collection[str], room: int) -> None:
+    """Make columns narrower, those of words first, as far as no word of a cell is broken."""
+    least = {name: _width(" ".join(lines).split(" ")) for name, lines in _columns(rows).items()}
+    for kind in ([name for name in widths if name in words], list(widths)):
+        while sum(widths.values()) > room:
+            wide = [name for name in kind if widths[name] > least[name]]
+            if not wide:
+                break
+            widths[max(wide, key=lambda name: widths[name])] -= 1
+
+
+def terminal() -> "rich.console.Console":
+    """Standard output."""
+    from rich.console import Console
+
+    return Console()
+
+
+def say(console: "rich.console.Console", text: str) -> None:
+    """Print text as it is, broken into lines that fit."""
+    console.print(text, highlight=False, markup=False)
+
+
+def percent(fraction: float | None) -> str:
+    """With one decimal; "–" where it is not known."""
+    return "–" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def points(fraction: float) -> str:
+    """A difference, with two decimals and its sign."""
+    return f"{100 * fraction + 0.0:+.2f}"
+
+
+def digits(value: float) -> str:
+    """Three digits that count, and all those before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def interval(low: float, high: float, write: Callable[[float], str]) -> str:
+    """``[low, high]``."""
+    return f"[{write(low)}, {write(high)}]"
+
+
+def judged(found: Difference | Ratio | None, write: Callable[[float], str] = points) -> str:
+    """A value with its interval, and in words where it shows nothing; "–" of what is None."""
+    if found is None:
+        return "–"
+    numbers = f"{write(found.value)} {interval(found.low, found.high, write)}"
+    return numbers if found.is_shown else f"{numbers}; {NO_DIFFERENCE}"

@@ -1,0 +1,502 @@
+"""The comparison on made-up runs whose wrong answers are known."""
+
+import csv
+import io
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_runs import SHAPES, write_failed_run, write_fake_run
+from rich.console import Console
+
+from leanvit.errors import LeanvitError
+from leanvit.evaluation.comparison.compare import compare
+from leanvit.evaluation.comparison.intervals import (
+    T_QUANTILES,
+    paired_class_difference,
+    paired_difference,
+    t_interval,
+)
+from leanvit.evaluation.comparison.runs import find_failed, find_runs, read_history, read_run
+from leanvit.evaluation.comparison.table import print_table, to_csv, to_markdown, write_comparison
+
+
+def markdown_rows(text: str) -> list[dict[str, str]]:
+    """The rows of all Markdown tables in ``text``, by heading."""
+    rows: list[dict[str, str]] = []
+    heading: list[str] = []
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            heading = []
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if not heading:
+            heading = cells
+        elif set(cells) != {"---"}:
+            rows.append(dict(zip(heading, cells, strict=True)))
+    return rows
+
+
+def shown(tables, width: int, failed=()) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    print_table(tables, failed, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+# --- statistics
+
+
+def test_paired_difference_against_drawing_images():
+    """The literal twin: the same indices drawn for both rows, one resample after the other."""
+    rng = np.random.default_rng(0)
+    reference = (rng.random(400) < 0.8).astype(np.float64)
+    correct = np.where(rng.random(400) < 0.1, 1 - reference, reference)
+    draws = []
+    for _ in range(4000):
+        index = rng.integers(0, 400, 400)
+        draws.append(correct[index].mean() - reference[index].mean())
+    result = paired_difference(correct, reference)
+    assert result.value == pytest.approx(correct.mean() - reference.mean())
+    low, high = np.percentile(draws, [2.5, 97.5])
+    assert (result.low, result.high) == pytest.approx((low, high), abs=2.1 / 400)
+
+
+def test_paired_difference_of_the_same_answers_is_zero():
+    correct = np.array([0.0, 1.0, 1.0, 0.5])
+    result = paired_difference(correct, correct)
+    assert (result.value, result.low, result.high, result.p) == (0, 0, 0, 1)
+    assert not result.is_shown
+
+
+def exact_mcnemar(gained: int, lost: int) -> float:
+    """Two-sided mid-p of McNemar's test: each differing image is gained or lost by a fair coin."""
+    n, fewer = gained + lost, min(gained, lost)
+    share = [math.comb(n, k) / 2**n for k in range(n + 1)]
+    return min(2 * (sum(share[:fewer]) + share[fewer] / 2), 1.0)
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(60, 40), (55, 50), (30, 12), (70, 40), (25, 25)])
+def test_p_is_close_to_mcnemars(gained, lost):
+    reference = (np.arange(1000) < 700).astype(np.float64)
+    correct = reference.copy()
+    correct[700 : 700 + gained], correct[:lost] = 1, 0
+    result = paired_difference(correct, reference, num_resamples=100_000)
+    other_way = paired_difference(reference, correct, num_resamples=100_000)
+    assert result.p == pytest.approx(exact_mcnemar(gained, lost), rel=0.1, abs=0.002)
+    assert other_way.p == pytest.approx(result.p, rel=0.05, abs=0.001)
+    assert result.is_shown == (result.p < 0.05)
+
+
+def test_p_is_never_zero():
+    result = paired_difference(np.ones(500), np.zeros(500), num_resamples=999)
+    assert result.p == 2 / 1000
+
+
+def test_without_a_difference_one_in_twenty_is_shown():
+    """Correctness of two nets that are equally good: p < 0.05 in about 5 % of the comparisons."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(600):
+        hard = rng.random(300)
+        correct, reference = (rng.random((2, 3, 300)) < hard).mean(axis=1)  # three seeds each
+        found.append(paired_difference(correct, reference, 400, seed=len(found)))
+    shown = np.mean([each.p < 0.05 for each in found])
+    assert 0.025 < shown < 0.08
+    assert np.mean([each.is_shown == (each.p < 0.05) for each in found]) > 0.99
+    assert np.mean([each.p for each in found]) == pytest.approx(0.5, abs=0.05)
+
+
+def test_class_difference_against_drawing_images_of_each_class():
+    """The literal twin: images drawn with replacement within each class, recalls averaged."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, 300, p=[0.6, 0.3, 0.1])
+    correct, reference = (rng.random((2, 4, 300)) < 0.3 + 0.2 * labels).mean(axis=1)
+    draws = []
+    for _ in range(4000):
+        recalls = []
+        for label in (0, 2):
+            index = rng.choice(np.flatnonzero(labels == label), (labels == label).sum())
+            recalls.append(correct[index].mean() - reference[index].mean())
+        draws.append(np.mean(recalls))
+    result = paired_class_difference(correct, reference, labels, [0, 2])
+    expected = np.mean([(correct - reference)[labels == label].mean() for label in (0, 2)])
+    assert result.value == pytest.approx(expected)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    assert (result.low, result.high) == pytest.approx((low, high), abs=0.006)
+    assert result.p == pytest.approx(2 * min(np.mean(np.array(draws) <= 0),
+                                             np.mean(np.array(draws) >= 0)), abs=0.03)  # fmt: skip
+
+
+def test_classes_of_few_images_are_not_taken_for_sure():
+    """Two images a class lose half of their variance when they are resampled."""
+    rng, shown = np.random.default_rng(0), []
+    labels = np.arange(20).repeat(2)
+    for seed in range(300):
+        correct, reference = (rng.random((2, 40)) < 0.6).astype(float)
+        found = paired_class_difference(correct, reference, labels, range(20), 500, seed)
+        shown.append(found.is_shown)
+    assert np.mean(shown) < 0.1  # 0.185 without a correction
+
+
+def test_thirds_that_cancel_are_no_difference():
+    """Seven images a third better, seven a third worse: 0 on paper, and so in every digit."""
+    correct = np.array([1 / 3, 2 / 3, 1.0, 1 / 3, 0, 2 / 3, 1 / 3] * 2)
+    reference = np.roll(correct, 7)
+    result = paired_difference(correct, reference)
+    assert (result.value, result.low, result.high, result.p) == (0, 0, 0, 1)
+    result = paired_difference(np.array([2 / 3, 1 / 3]), np.array([1 / 3, 2 / 3]))
+    assert result.value == 0 and result.p == 1
+
+
+def test_pairing_shows_what_two_intervals_cannot():
+    """20 of 1000 images gained and none lost: the two accuracies' own intervals overlap widely."""
+    reference = (np.arange(1000) < 700).astype(np.float64)
+    correct = (np.arange(1000) < 720).astype(np.float64)
+    result = paired_difference(correct, reference)
+    assert result.is_shown
+    # The count of gained images in a resample is Binomial(1000, 0.02), standard deviation 4.43.
+    assert (result.low, result.high) == pytest.approx((0.012, 0.029), abs=0.0011)
+
+
+def test_t_interval_by_hand():
+    # mean 0.7, standard deviation 0.1, error 0.1 / sqrt(3), t(2) = 4.303
+    assert t_interval([0.6, 0.7, 0.8]) == pytest.approx((0.7 - 0.24844, 0.7 + 0.24844), abs=1e-4)
+    assert t_interval([0.9, 1.0]) == pytest.approx((0.95 - 0.6353, 1.0), abs=1e-4)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 5, 30])
+def test_t_quantiles_against_the_density(degrees):
+    """Integrate Student's density (tan substitution: finite range) up to the tabulated quantile."""
+    angle = np.linspace(0, np.arctan(T_QUANTILES[degrees - 1] / np.sqrt(degrees)), 20_001)
+    whole = np.linspace(0, np.pi / 2, 20_001)
+    share = np.trapezoid(np.cos(angle) ** (degrees - 1), angle)
+    total = np.trapezoid(np.cos(whole) ** (degrees - 1), whole)
+    assert share / total == pytest.approx(0.95, abs=2e-4)
+    assert len(T_QUANTILES) == 30
+
+
+# --- reading
+
+
+def test_find_and_read(tmp_path):
+    done = write_fake_run(tmp_path / "grid" / "a")
+    failed = write_failed_run(tmp_path / "grid" / "b")
+    write_fake_run(tmp_path / "c")
+    (tmp_path / "c" / "error.txt").write_text("an earlier try\n")  # finished later
+    (tmp_path / "unfinished").mkdir()
+    assert find_runs(tmp_path) == [tmp_path / "c", done]
+    assert find_runs(done) == [done]
+    assert find_failed(tmp_path) == [failed]
+    assert read_run(done)["name"].startswith("vit-cross_entropy-shuffle-")
+
+
+def test_unfinished_runs_say_what_is_missing(tmp_path):
+    with pytest.raises(LeanvitError, match=r"metrics\.json is missing"):
+        read_run(tmp_path)
+    with pytest.raises(LeanvitError, match="not a finished run"):
+        compare([tmp_path / "nowhere"])
+    with pytest.raises(LeanvitError, match="no folder"):
+        find_runs(tmp_path / "nowhere")
+    run = write_fake_run(tmp_path / "a")
+    (run / "metrics.json").write_text('{"name": "a"')
+    with pytest.raises(LeanvitError, match="damaged"):
+        read_run(run)
+    (run / "metrics.json").write_text('{"name": "a"}')
+    with pytest.raises(LeanvitError, match="lacks choices"):
+        read_run(run)
+    (run / "predictions.npz").unlink()
+    with pytest.raises(LeanvitError, match=r"predictions\.npz is missing"):
+        read_run(run)
+
+
+def test_history_is_text_by_epoch(tmp_path):
+    rows = read_history(write_fake_run(tmp_path / "a", num_epochs=3))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert float(rows[1]["train_loss"]) == 1.0
+    with pytest.raises(LeanvitError, match=r"no history\.csv"):
+        read_history(tmp_path)
+
+
+def test_damaged_predictions(tmp_path):
+    run = write_fake_run(tmp_path / "a")
+    (run / "predictions.npz").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(LeanvitError, match="cannot be read"):
+        compare([run])
+
+
+# --- rows
+
+
+def test_sorted_by_validation_not_by_test(tmp_path):
+    good_val = write_fake_run(tmp_path / "a", model="vit", val_wrong=[0], test_wrong=range(30))
+    good_test = write_fake_run(tmp_path / "b", model="mlp", val_wrong=[0, 1, 2], test_wrong=[])
+    (table,) = compare([good_test, good_val])
+    assert [row.settings["model"] for row in table.rows] == ["vit", "mlp"]
+    assert [row.accuracy for row in table.rows] == pytest.approx([60 / 90, 1.0])
+    assert table.monitor == "balanced_accuracy"
+    assert table.rows[0].difference is None
+    assert table.rows[1].difference.value == pytest.approx(30 / 90)
+    assert table.rows[1].difference.is_shown
+
+
+def test_seeds_make_one_row(tmp_path):
+    wrong = {0: range(9), 1: range(18), 2: range(27)}
+    seeds = [write_fake_run(tmp_path / f"s{seed}", seed=seed, test_wrong=wrong[seed], val_wrong=[0])
+             for seed in wrong]  # fmt: skip
+    other = write_fake_run(tmp_path / "one", loss="focal", test_wrong=range(18), val_wrong=[0, 1])
+    (table,) = compare([other, *reversed(seeds)])
+    first, second = table.rows
+    assert first.runs == seeds
+    assert first.name == "vit-cross_entropy-shuffle"  # what the names of all seeds share
+    assert first.accuracy == pytest.approx(0.8)
+    assert first.interval == pytest.approx(t_interval([0.9, 0.8, 0.7]))
+    assert first.interval_over == "3 seeds"
+    assert first.seconds == pytest.approx(121)
+    assert second.interval_over == "images"
+    assert list(second.interval) == read_run(other)["test"]["accuracy_interval"]
+    # Averaged over seeds the first row is right in 72 of 90 images, and so is the second.
+    assert second.difference.value == pytest.approx(0, abs=1e-9)
+    assert not second.difference.is_shown
+
+
+def test_worst_class_is_that_of_the_mean_over_seeds(tmp_path):
+    # Of 30 images a class: disc loses 4 and 0, cross 0 and 6, star 3 and 4: star is the worst.
+    runs = [
+        write_fake_run(tmp_path / "a", seed=0, test_wrong=[0, 3, 6, 9, 2, 5, 8]),
+        write_fake_run(tmp_path / "b", seed=1, test_wrong=[1, 4, 7, 10, 13, 16, 2, 5, 8, 11]),
+    ]
+    (table,) = compare(runs)
+    assert table.rows[0].worst_class == "star"
+    assert table.rows[0].worst_recall == pytest.approx(1 - 3.5 / 30)
+
+
+def test_the_newer_of_two_runs_with_one_seed_counts(tmp_path):
+    old = write_fake_run(tmp_path / "z", test_wrong=range(9))
+    new = write_fake_run(tmp_path / "a")
+    os.utime(old / "metrics.json", (1, 1))
+    (table,) = compare([new, old])
+    assert table.rows[0].runs == [new]
+    assert table.num_repeats == 1
+    assert "1 older run" in to_markdown([table])
+
+
+def test_identical_runs_show_no_difference(tmp_path):
+    runs = [write_fake_run(tmp_path / loss, loss=loss, test_wrong=range(9)) for loss in ("a", "b")]
+    text = to_markdown(compare(runs))
+    first, second = markdown_rows(text)
+    assert first["difference"] == "–"
+    assert second["difference"] == "+0.00 [+0.00, +0.00]; no difference shown"
+
+
+def test_only_differing_settings_are_columns(tmp_path):
+    runs = [
+        write_fake_run(tmp_path / "a", overrides={"model.dim": 64, "epochs": 3}),
+        write_fake_run(tmp_path / "b", overrides={"model.dim": 96, "epochs": 3}),
+        write_fake_run(tmp_path / "c", overrides={"epochs": 3}),
+    ]
+    (table,) = compare(runs)
+    assert table.settings == ["model", "loss", "sampler", "model.dim"]
+    assert [row["model.dim"] for row in markdown_rows(to_markdown([table]))] == ["64", "96", ""]
+    assert [table.label(row) for row in table.rows] == [
+        "vit, cross_entropy, shuffle, model.dim=64",
+        "vit, cross_entropy, shuffle, model.dim=96",
+        "vit, cross_entropy, shuffle",
+    ]
+
+
+def test_late_choices_are_columns_and_sweeps_are_not(tmp_path):
+    late = {"loss@late.loss": "ldam", "sampler@late.sampler": None, "sweep": "imbalance"}
+    plain = {"loss@late.loss": None, "sampler@late.sampler": None, "sweep": None}
+    runs = [
+        write_fake_run(tmp_path / "a", choices=late),
+        write_fake_run(tmp_path / "b", choices=plain, val_wrong=[0]),
+        write_fake_run(tmp_path / "c", loss="older", val_wrong=[0, 1]),  # knows no late choices
+    ]
+    (table,) = compare(runs)
+    assert table.settings == ["model", "loss", "sampler", "loss@late.loss"]
+    assert table.label(table.rows[0]) == "vit, cross_entropy, shuffle, loss@late.loss=ldam"
+    assert table.label(table.rows[1]) == "vit, cross_entropy, shuffle"
+    assert [row["loss@late.loss"] for row in markdown_rows(to_markdown([table]))] == [
+        "ldam",
+        "",
+        "",
+    ]
+    assert "loss@late.loss" in shown([table], 120)
+
+
+def test_recall_by_shots_where_two_groups_exist(tmp_path):
+    wrong = [0, 3, 6, 1, 4, 2]  # of 30 images a class: disc loses 3, cross 2, star 1
+    counts = [(400, 300, 50), (400, 50, 5)]
+    runs = [
+        write_fake_run(tmp_path / f"{i}{seed}", loss=str(i), seed=seed, train_counts=counts[i],
+                       val_wrong=range(i), test_wrong=wrong if seed else [])
+        for i in range(2) for seed in range(2)
+    ]  # fmt: skip
+    (table,) = compare(runs)
+    assert table.rows[0].shots == pytest.approx(
+        {"many": 1 - 5 / 120, "medium": 1 - 1 / 60, "few": None}
+    )
+    cells = [row["many/medium/few %"] for row in markdown_rows(to_markdown([table]))]
+    assert cells == ["95.8/98.3/–", "95.0/96.7/98.3"]
+    lines = list(csv.DictReader(io.StringIO(to_csv([table]))))
+    assert [line["few_shot_recall"] for line in lines] == ["", str(table.rows[1].shots["few"])]
+    assert "95.8/98.3/–" in shown([table], 180)
+    assert "fewer than 20 training images" in to_markdown([table])
+    (only_many,) = compare([write_fake_run(tmp_path / "many")])
+    assert only_many.rows[0].shots["many"] == pytest.approx(1)
+    text = to_markdown([only_many])
+    assert "many" not in text and "many" not in shown([only_many], 60)
+
+
+def test_calibration_after_scaling_stands_beside_that_before(tmp_path):
+    run = write_fake_run(tmp_path / "a", val_wrong=range(12), test_wrong=range(36))
+    (table,) = compare([run])
+    # 60 % are right at a confidence of 80 %, in validation and test alike
+    assert table.rows[0].calibration_error == pytest.approx(0.2, abs=1e-6)
+    assert table.rows[0].calibration_error_scaled == pytest.approx(0, abs=1e-6)
+    assert markdown_rows(to_markdown([table]))[0]["ECE %"] == "20.0 → 0.0"
+    assert "after temperature scaling" in to_markdown([table])
+
+
+def test_what_older_runs_did_not_report_is_unknown(tmp_path):
+    new = write_fake_run(tmp_path / "a", val_wrong=[0], train_counts=(400, 50, 5))
+    old = write_fake_run(tmp_path / "b", seed=1, val_wrong=[0], train_counts=(400, 50, 5))
+    metrics = json.loads((old / "metrics.json").read_text())
+    for block in (metrics["val"], metrics["test"]):
+        for key in ("shots", "per_class_precision", "temperature", "calibration_error_scaled",
+                    "nll", "nll_scaled"):  # fmt: skip
+            del block[key]
+    (old / "metrics.json").write_text(json.dumps(metrics))
+    (table,) = compare([new, old])
+    (row,) = table.rows
+    assert row.interval_over == "2 seeds"
+    assert set(row.shots.values()) == {None} and row.calibration_error_scaled is None
+    (cells,) = markdown_rows(to_markdown([table]))
+    assert "many/medium/few %" not in cells and "→" not in cells["ECE %"]
+
+
+def test_data_sets_are_not_mixed(tmp_path):
+    folder = "folder /data/birds, 90 images"
+    runs = [
+        write_fake_run(tmp_path / "a", loss="a"),
+        write_fake_run(tmp_path / "b", loss="b", data="folder", source=folder),
+        write_fake_run(tmp_path / "c", loss="c"),
+        write_fake_run(tmp_path / "d", loss="d", data="folder", source="folder /data/other"),
+    ]
+    tables = compare(runs)
+    assert [(table.source, len(table.rows)) for table in tables] == [
+        (folder, 1), ("folder /data/other", 1), (SHAPES, 2),
+    ]  # fmt: skip
+    text = to_markdown(tables)
+    assert text.count("\n| name |") == 3
+    assert f"{SHAPES}. n = 90 test images" in text
+    assert "validation balanced accuracy" in text
+
+
+def test_no_difference_where_test_images_differ(tmp_path):
+    runs = [
+        write_fake_run(tmp_path / "a", loss="a", num_test=90),
+        write_fake_run(tmp_path / "b", loss="b", num_test=60),
+    ]
+    (table,) = compare(runs)
+    assert table.rows[1].difference is None
+    assert table.num_test_images == "60 or 90"
+    assert markdown_rows(to_markdown([table]))[1]["difference"] == ""
+
+
+# --- text
+
+
+def test_files_round_trip(tmp_path):
+    runs = [
+        write_fake_run(tmp_path / "runs" / "a", model="vit", test_wrong=range(7)),
+        write_fake_run(tmp_path / "runs" / "b", model="a|b", val_wrong=[3], test_wrong=range(5)),
+    ]
+    failed = [write_failed_run(tmp_path / "runs" / "c", "data folder x does not exist, say data=")]
+    tables = write_comparison(runs, failed, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "comparison.csv", "comparison.md",
+    ]  # fmt: skip
+    with (tmp_path / "out" / "comparison.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["model"] for line in lines] == ["vit", "a|b", ""]
+    for line, row in zip(lines, tables[0].rows, strict=False):
+        assert float(line["test_accuracy"]) == row.accuracy
+        assert float(line["interval_high"]) == row.interval[1]
+        assert [Path(path) for path in line["runs"].split(" ")] == row.runs
+    assert float(lines[1]["difference_low"]) == tables[0].rows[1].difference.low
+    assert float(lines[1]["difference_p"]) == tables[0].rows[1].difference.p
+    assert lines[0]["difference_p"] == ""
+    assert lines[1]["verdict"] in ("better", "no difference shown")
+    assert lines[2]["error"] == "data folder x does not exist, say data="
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    rows = markdown_rows(text)
+    assert [row["model"] for row in rows] == ["vit", "a\\|b"]
+    assert rows[0]["test accuracy %"].startswith("92.2 [")
+    assert rows[0]["params M"] == "4" and rows[0]["MACs G"] == "0.25"
+    assert text.rstrip().splitlines()[-1].endswith("c`: data folder x does not exist, say data=")
+
+
+def test_the_verdict_is_in_words(tmp_path):
+    runs = [
+        write_fake_run(tmp_path / "a", model="a", test_wrong=range(20)),
+        write_fake_run(tmp_path / "b", model="b", val_wrong=[0], test_wrong=()),
+        write_fake_run(tmp_path / "c", model="c", val_wrong=[0, 1], test_wrong=range(60)),
+        write_fake_run(tmp_path / "d", model="d", val_wrong=[0, 1, 2], test_wrong=range(1, 21)),
+    ]
+    lines = list(csv.DictReader(io.StringIO(to_csv(compare(runs)))))
+    assert [line["verdict"] for line in lines] == ["", "better", "worse", "no difference shown"]
+
+
+@pytest.mark.parametrize("width", [100, 120])
+def test_the_terminal_table_fits_and_keeps_names_whole(tmp_path, width):
+    choices = {"sampler": "effective_number", "overrides": {"model.dim": 64}}
+    runs = [
+        write_fake_run(tmp_path / "a", model="coatnet", loss="balanced_softmax"),
+        write_fake_run(tmp_path / "b", model="dynamic_vit", val_wrong=[0], **choices),
+    ]
+    text = shown(compare(runs), width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    for word in ("coatnet", "dynamic_vit", "balanced_softmax", "cross_entropy", "effective_number"):
+        assert word in text
+    assert "no difference" in text
+    assert "[+0.00, +0.00]" in text
+    assert "not photographs" in text
+    assert "Not shown, for width: ECE %" in text
+
+
+def test_options_that_tell_nothing_apart_go_before_the_macs(tmp_path):
+    write_fake_run(tmp_path / "plain")
+    options = {"method.macs": 0.5, "method.epochs": 3, "method.steps": 2}
+    write_fake_run(tmp_path / "pruned", choices={"method": "prune"}, overrides=options)
+    text = shown(compare([tmp_path / "plain", tmp_path / "pruned"]), 84)
+    head, _, told = text.partition("Not shown, for width:")
+    assert "prune" in head and "MACs" in head
+    assert "method.steps" in told and "MACs" not in told
+
+
+def test_what_lightens_a_single_run_is_a_column(tmp_path):
+    write_fake_run(tmp_path / "run", choices={"lightweight": "tome", "mix": "none"})
+    [table] = compare([tmp_path / "run"])
+    assert table.settings == ["model", "loss", "sampler", "lightweight"]
+
+
+def test_the_terminal_table_has_every_column_where_there_is_room(tmp_path):
+    runs = [write_fake_run(tmp_path / loss, loss=loss, model="[64, 64]") for loss in ("a", "b")]
+    text = shown(compare(runs), 220)
+    assert "coatnet" not in text
+    assert text.count("[64, 64]") >= 2  # not taken for markup
+    assert "2.0 min" in text
+
+
+def test_nothing_finished(tmp_path):
+    failed = [write_failed_run(tmp_path / "c", "no space left")]
+    assert compare([]) == []
+    assert "No finished run." in to_markdown([], failed)
+    assert "no space left" in to_markdown([], failed)
+    (line,) = csv.DictReader(io.StringIO(to_csv([], failed)))
+    assert line["error"] == "no space left"
+    assert "no space left" in shown([], 100, failed)

@@ -1,0 +1,138 @@
+"""The figures are written, in the size of their content, and show the numbers they are given."""
+
+import runpy
+import sys
+
+import numpy as np
+import pytest
+from fake_runs import CLASSES, predictions
+from matplotlib.figure import Figure
+from PIL import Image
+
+from leanvit.evaluation.measure.calibration import expected_calibration_error
+from leanvit.evaluation.pictures import figures
+from leanvit.evaluation.pictures.figures import (
+    confusion_matrix,
+    draw_confusion_matrix,
+    draw_curves,
+    learning_curves,
+    recall_by_class,
+)
+from leanvit.evaluation.pictures.reliability import (
+    draw_reliability,
+    reliability_diagram,
+    wilson_interval,
+)
+
+COLUMNS = ("lr", "train_loss", "val_loss", "val_accuracy", "val_balanced_accuracy")
+
+
+def history(num_epochs: int) -> list[dict[str, str]]:
+    """Rows as `csv.DictReader` gives them."""
+    return [{"epoch": str(epoch), **{name: str(0.5 / (epoch + 1)) for name in COLUMNS}}
+            for epoch in range(num_epochs)]  # fmt: skip
+
+
+def size(path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        low, high = image.convert("L").getextrema()
+        assert low < 128 < high  # something is drawn
+        return image.size
+
+
+@pytest.mark.parametrize("num_epochs", [1, 12])
+def test_learning_curves_from_text(tmp_path, num_epochs):
+    rows = history(num_epochs)
+    rows[0]["val_loss"] = ""  # an epoch without validation is a gap
+    path = tmp_path / "figures" / "curves.png"
+    learning_curves(rows, path, best_epoch=num_epochs - 1, title="vit, built-in shapes")
+    width, height = size(path)
+    assert width > 2 * height
+    assert list(path.parent.iterdir()) == [path]  # no temporary file stays
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 100])
+def test_confusion_matrix_grows_with_the_classes(tmp_path, num_classes):
+    probabilities, labels = predictions(5 * num_classes, [0, 3], num_classes)
+    names = [f"class {index}" for index in range(num_classes)]
+    path = tmp_path / "confusion.png"
+    confusion_matrix(probabilities, labels, names, path, title="a long title " * 8)
+    width, height = size(path)
+    assert min(width, height) > (30 if num_classes <= 20 else 15) * num_classes
+
+
+def test_cells_hold_the_counts_and_colours_the_shares():
+    probabilities, labels = predictions(9, [0, 1])  # 0 called 1, 1 called 2: one of three each
+    axes = Figure().subplots()
+    draw_confusion_matrix(axes, probabilities, labels, CLASSES)
+    written = {tuple(text.get_position()): text.get_text() for text in axes.texts}
+    assert written == {(0, 0): "2", (1, 0): "1", (1, 1): "2", (2, 1): "1", (2, 2): "3"}
+    shares = axes.images[0].get_array()
+    np.testing.assert_allclose(shares[0], [200 / 3, 100 / 3, 0])
+
+
+def test_a_class_without_images_has_no_colour():
+    probabilities, labels = predictions(9, [])
+    axes = Figure().subplots()
+    draw_confusion_matrix(axes, probabilities[labels != 1], labels[labels != 1], CLASSES)
+    assert np.ma.getmaskarray(axes.images[0].get_array()).tolist() == [
+        [False] * 3, [True] * 3, [False] * 3,
+    ]  # fmt: skip
+
+
+def test_many_classes_have_no_numbers():
+    probabilities, labels = predictions(100, [], 25)
+    axes = Figure().subplots()
+    draw_confusion_matrix(axes, probabilities, labels, [str(index) for index in range(25)])
+    assert not axes.texts
+    assert len(axes.get_xticklabels()) == len(axes.get_yticklabels()) == 25
+
+
+@pytest.mark.parametrize("num_classes", [3, 100])
+def test_recall_by_class(tmp_path, num_classes):
+    recalls = [0.5] * (num_classes - 2) + [None, 0.0]
+    path = tmp_path / "recall.png"
+    names = [f"class {index}" for index in range(num_classes)]
+    recall_by_class(recalls, list(range(num_classes)), names, path)
+    assert size(path)[1] > 20 * num_classes
+
+
+def test_reliability_before_and_after(tmp_path):
+    given = predictions(90, range(36))
+    reliability_diagram(*given, None, tmp_path / "before.png")
+    reliability_diagram(*given, 1.5, tmp_path / "both.png", title="a long title " * 8)
+    assert size(tmp_path / "both.png")[0] > 1.5 * size(tmp_path / "before.png")[0]
+
+
+def test_reliability_dots_are_confidence_and_accuracy_of_their_bin():
+    sure, unsure = predictions(60, range(6)), predictions(30, range(12), confidence=0.5)
+    given = tuple(np.concatenate(pair) for pair in zip(sure, unsure, strict=True))
+    axes = Figure().subplots()
+    draw_reliability(axes, *given)
+    (dots,) = [line for line in axes.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(dots.get_xydata(), [[50, 60], [80, 90]], atol=1e-5)
+    off = np.abs(np.diff(dots.get_xydata(), axis=1)).ravel() @ [30, 60] / 90
+    assert off == pytest.approx(100 * expected_calibration_error(*given), abs=1e-5)
+
+
+def test_wilson_by_hand():
+    # 0 of 10: 0 to z^2 / (n + z^2)
+    low, high = wilson_interval(np.array([0.0, 0.5]), np.array([10, 4]))
+    assert low[0] == pytest.approx(0, abs=1e-12) and high[0] == pytest.approx(3.8416 / 13.8416)
+    assert low[1] == pytest.approx(1 - high[1])
+    assert high[1] == pytest.approx(0.85, abs=0.001)
+
+
+def test_curves_of_many_runs_stay_apart():
+    axes = Figure().subplots()
+    draw_curves(axes, {f"run {index}": history(2) for index in range(12)}, "val_loss")
+    looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+    assert len(looks) == 12
+
+
+def test_importing_is_cheap_and_drawing_leaves_pyplot_alone(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it would fail now
+    learning_curves(history(2), tmp_path / "curves.png", best_epoch=None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    runpy.run_path(figures.__file__)

@@ -1,0 +1,70 @@
+"""The one writer of tables: nothing is cut, whatever the width."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from leanvit.evaluation import tables
+from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE, Difference
+from leanvit.evaluation.tables import csv_text, digits, judged, markdown_table, show
+
+ROWS = [
+    {"net": "vit, [64, 64]", "test accuracy %": "76.7\n[73.9, 79.4]", "MACs G": "0.25", "p": "1"},
+    {"net": "coatnet, focal", "test accuracy %": "33.3\n[-53.33, -32.96]", "MACs G": "0.3",
+     "p": "1"},
+]  # fmt: skip
+
+
+def shown(width: int, droppable: tuple[str, ...] = ()) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    show(console, "Nets", ROWS, ("net",), "what it is of [x]", droppable)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.split("\n"))) <= width
+    return text
+
+
+@pytest.mark.parametrize("width", [24, 32, 36, 48, 60, 100])
+def test_no_letter_is_lost(width: int) -> None:
+    letters = "".join(shown(width).split())
+    assert "…" not in letters and "whatitisof[x]" in letters
+    for row in ROWS:
+        for word in " ".join(row.values()).split():
+            assert word in letters or width < 32, word  # there words are folded
+
+
+def test_words_are_broken_before_intervals() -> None:
+    assert "[-53.33, -32.96]" in shown(34) and "coatnet, focal" not in shown(34)
+
+
+def test_what_is_left_out_is_told() -> None:
+    order = ("p", "MACs G", "nowhere")
+    assert "Not shown" not in shown(100, order)
+    assert shown(40, order).endswith("Not shown, for width: p = 1.\n")  # the same in all rows
+    assert shown(37, order).endswith("Not shown, for width: p = 1, MACs G.\n")
+
+
+def test_markdown_and_csv() -> None:
+    assert markdown_table([{"a": "1|2", "b": ""}]) == ["| a | b |", "| --- | --- |", "| 1\\|2 |  |"]
+    assert csv_text([{"a": 0.1, "b": None}, {"c": "x,y"}]) == 'a,b,c\n0.1,,\n,,"x,y"\n'
+
+
+def test_numbers_are_rounded_and_judged() -> None:
+    assert [digits(value) for value in (1234.5, 99.94, 0.01234)] == ["1,234", "99.9", "0.0123"]
+    assert judged(Difference(0.05, 0.01, 0.09, 0.01)) == "+5.00 [+1.00, +9.00]"
+    assert judged(Difference(0.0, -0.01, 0.01, 1.0)) == f"+0.00 [-1.00, +1.00]; {NO_DIFFERENCE}"
+    assert judged(None) == "–"
+
+
+def test_finished_runs_are_compared_without_torch() -> None:
+    """It takes seconds to import, and so do the libraries that draw and print."""
+    rooms = Path(tables.__file__).parent.glob("comparison/*.py")
+    lines = [f"import leanvit.evaluation.comparison.{room.stem}" for room in rooms]
+    heavy = "{'torch', 'torchvision', 'matplotlib', 'rich', 'thop'} & set(sys.modules)"
+    program = "\n".join(["import sys", *lines, f"assert not {heavy}, {heavy}"])
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(tables.__file__).parents[2], check=True
+    )
