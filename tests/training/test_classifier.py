@@ -6,12 +6,11 @@ from torch import Tensor, nn
 
 from leanvit.augment.cmo import CMO
 from leanvit.augment.none import NoMix
+from leanvit.augment.partners import with_partners
 from leanvit.lightweight.distill import Distill
 from leanvit.training.classifier import Classifier
 from leanvit.training.cosine import Cosine
 from leanvit.training.parameter_groups import parameter_groups
-
-COUNTS = torch.tensor([6, 2, 4])
 
 
 class Net(nn.Module):
@@ -28,6 +27,8 @@ class Net(nn.Module):
 class Constant(nn.Module):
     """A loss that says which one it is, and what it was given."""
 
+    soft_targets = True
+
     def __init__(self, value: float) -> None:
         super().__init__()
         self.value, self.seen = value, []
@@ -42,7 +43,7 @@ class AtEpoch(Classifier):
 
 
 def classifier_of(**options: object) -> AtEpoch:
-    mix = options.pop("mix", NoMix(3, COUNTS))
+    mix = options.pop("mix", NoMix())
     module = AtEpoch(
         Net(),
         Constant(1.0),
@@ -65,18 +66,19 @@ def batch(size: int) -> tuple[Tensor, Tensor]:
 
 def test_late_loss_and_mixing_take_over_at_their_epoch() -> None:
     late = Constant(2.0)
-    mix = CMO(3, COUNTS, probability=1.0)
-    module = classifier_of(mix=mix, late_loss=late, late_mix=NoMix(3, COUNTS), late_epoch=3)
+    (mix, late_mix), _ = with_partners([CMO(3, probability=1.0), NoMix()])
+    module = classifier_of(mix=mix, late_loss=late, late_mix=late_mix, late_epoch=3)
     for epoch, value in ((0, 1.0), (2, 1.0), (3, 2.0), (5, 2.0)):
         module.current_epoch = epoch
         assert module.training_step(batch(8), 1).item() == value
-    # 4 images and 4 foregrounds: mixed, or left out where nothing is pasted any more
+        assert module.num_images == 4  # that history.csv counts
+    # 4 images and 4 partners: mixed, or left out where nothing is pasted any more
     assert module.loss.seen == [(4, 2)] * 2 and late.seen == [(4, 1)] * 2
 
 
 def test_mixing_can_begin_late() -> None:
-    mix = CMO(3, COUNTS, probability=1.0)
-    module = classifier_of(late_mix=mix, late_epoch=1)
+    (mix, late_mix), _ = with_partners([NoMix(), CMO(3, probability=1.0)])
+    module = classifier_of(mix=mix, late_mix=late_mix, late_epoch=1)
     module.training_step(batch(8), 1)
     module.current_epoch = 1
     module.training_step(batch(8), 1)

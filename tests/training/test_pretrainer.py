@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from leanvit.augment.none import NoAugment
+from leanvit.augment.none import NoAugment, NoMix
 from leanvit.data.images import ImageSet, Splits
+from leanvit.data.split import with_validation
 from leanvit.errors import LeanvitError
 from leanvit.models.vit import ViT
 from leanvit.pretraining.autoencoder import Autoencoder
@@ -50,7 +51,8 @@ def data() -> ImageDataModule:
     draws = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (48, 3, 16, 16), dtype=torch.uint8, generator=draws)
     everything = ImageSet(images, torch.arange(48) % 3, ("a", "b", "c"))
-    return ImageDataModule(Splits(everything, everything), Shuffle, NoAugment(), 16, 0.25)
+    splits = with_validation(Splits(everything, everything), 0.25, split_seed=0)
+    return ImageDataModule(splits, Shuffle, NoAugment(), 16)
 
 
 def train(module: Pretrainer, run_dir: Path, max_epochs: int = 3, **options: object) -> Training:
@@ -136,7 +138,7 @@ def test_the_encoder_of_a_pretraining_is_handed_on() -> None:
 def test_the_net_of_a_classification_is_handed_on() -> None:
     net = perturbed(small_vit())
     classifier = Classifier(
-        net, nn.CrossEntropyLoss(), lambda images, labels: (images, labels),
+        net, nn.CrossEntropyLoss(), NoMix(),
         torch.optim.AdamW, Cosine, HALF, HALF, classes=("a", "b", "c"),
     )  # fmt: skip
     found = encoder_weights(classifier.state_dict())

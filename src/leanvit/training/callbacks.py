@@ -1,12 +1,11 @@
 """What happens around the training steps: history, averaged weights, whole checkpoints."""
 
 import csv
-import io
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -15,6 +14,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from torch import Tensor
 
 from leanvit.files import atomic_path
+from leanvit.training.trainable import Trainable
+from leanvit.weights import write_checkpoint
 
 
 class History(L.Callback):
@@ -41,16 +42,9 @@ class History(L.Callback):
         self.num_images = 0
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: tuple[Tensor, Tensor],
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
     ) -> None:
-        # of a mixing that pastes images of its own draw, each second one is only a source
-        is_doubled = getattr(pl_module, "draws_foreground", False)
-        self.num_images += len(batch[1]) // (2 if is_doubled else 1)
+        self.num_images += cast(Trainable, pl_module).num_images
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.validation_start = time.perf_counter()
@@ -119,16 +113,12 @@ class AveragedWeights(WeightAveraging):
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """A checkpoint is whole or not there, whenever the process is killed or the disk fills."""
+    """Lightning's checkpoints, written as :func:`leanvit.weights.write_checkpoint` writes."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None
     ) -> None:
-        # through memory: torch.save to a full disk fails without saying why
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        with atomic_path(Path(path)) as part:
-            part.write_bytes(buffer.getvalue())
+        write_checkpoint(checkpoint, Path(path))
 
 
 class CheckpointHere(ModelCheckpoint):

@@ -11,12 +11,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from leanvit.augment.normalise import normalise
-from leanvit.lightweight.plain import plain_net
+from leanvit.balanced_accuracy import balanced_accuracy
+from leanvit.contracts import Mix, plain_net
 from leanvit.models.pretrained import backbone_is_frozen
 from leanvit.seeds import derive_seed
 from leanvit.training.trainable import Trainable
-
-Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Classifier(Trainable):
@@ -25,8 +24,7 @@ class Classifier(Trainable):
     Args:
         net: normalised images -> logits. If it has ``loss_terms(images, targets, criterion)``, the
             sum of the returned terms is minimised instead of the criterion alone.
-        loss: (logits, targets) -> scalar.
-        mix: (images, labels) -> (images, targets).
+        loss, mix: see :mod:`leanvit.contracts`.
         classes: their names; kept in the checkpoint.
         late_loss, late_mix: take the place of ``loss`` and ``mix`` from epoch ``late_epoch`` on
             (from 0), for deferred re-weighting and for mixing that ends. Validation losses are
@@ -52,13 +50,10 @@ class Classifier(Trainable):
         **trainable: Any,
     ) -> None:
         super().__init__(net, optimizer, scheduler, mean, std, **trainable)
+        self.loss_terms = getattr(net, "loss_terms", None)
         self.loss, self.mix = loss, mix
         self.late_loss, self.late_mix = late_loss or loss, late_mix or mix
         self.late_epoch = late_epoch
-        # batches then are the ordinary images and as many to be pasted, see WithForeground
-        self.draws_foreground = any(
-            hasattr(each, "foreground_weights") for each in (self.mix, self.late_mix)
-        )
         self.classes = classes
         self.confusion = MulticlassConfusionMatrix(len(classes))
 
@@ -67,15 +62,20 @@ class Classifier(Trainable):
     ) -> Float[Tensor, "batch classes"]:
         return self.net(normalise(images, self.mean, self.std))
 
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self.compile_net and self.loss_terms:  # which do not call the net
+            self.loss_terms = torch.compile(self.loss_terms)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["classes"] = list(self.classes)
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(derive_seed(self.seed, "train", self.current_epoch, self.global_rank))
-        net = plain_net(self.net)
+        net: Any = plain_net(self.net)
         if backbone_is_frozen(net):  # it is only read: no dropout, no batch statistics
             net.eval()
-            net.get_submodule("head").train()
+            net.head.train()
 
     def training_step(
         self,
@@ -86,11 +86,9 @@ class Classifier(Trainable):
         criterion = self.late_loss if is_late else self.loss
         mix = self.late_mix if is_late else self.mix
         images, labels = batch
-        if self.draws_foreground and not hasattr(mix, "foreground_weights"):
-            images, labels = images.chunk(2)[0], labels.chunk(2)[0]  # without the foregrounds
         images, targets = mix(normalise(images, self.mean, self.std), labels)
-        if hasattr(self.net, "loss_terms"):
-            terms = self.net.loss_terms(images, targets, criterion)
+        if self.loss_terms:
+            terms = self.loss_terms(images, targets, criterion)
             self.log_dict(
                 {f"train/{name}": term for name, term in terms.items()},
                 on_step=False,
@@ -100,7 +98,7 @@ class Classifier(Trainable):
             loss = torch.stack(list(terms.values())).sum()
         else:
             loss = criterion(self.net(images).float(), targets)
-        self.log_training_loss(loss, batch_index)
+        self.log_training_loss(loss, batch_index, num_images=len(targets))
         return loss
 
     def validation_step(
@@ -117,9 +115,7 @@ class Classifier(Trainable):
     def on_validation_epoch_end(self) -> None:
         counts = self.confusion.compute().double()
         self.confusion.reset()
-        images = counts.sum(1)
-        recall = counts.diag()[images > 0] / images[images > 0]  # a class without images has none
         # equal in all processes, as the counts are; synced because Lightning warns otherwise
         accuracy = (counts.trace() / counts.sum()).float()
         self.log("val/accuracy", accuracy, prog_bar=True, sync_dist=True)
-        self.log("val/balanced_accuracy", recall.mean().float(), prog_bar=True, sync_dist=True)
+        self.log("val/balanced_accuracy", balanced_accuracy(counts), prog_bar=True, sync_dist=True)

@@ -5,6 +5,8 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from leanvit.values import Share, Whole
+
 
 class Cosine(LambdaLR):
     """Learning rate as a fraction of the optimizer's, by step.
@@ -18,9 +20,9 @@ class Cosine(LambdaLR):
     def __init__(
         self,
         optimizer: Optimizer,
-        num_steps: int,
-        warmup_fraction: float = 0.05,
-        final_fraction: float = 0.0,
+        num_steps: Whole,
+        warmup_fraction: Share = 0.05,
+        final_fraction: Share = 0.0,
     ) -> None:
         num_warmup = round(warmup_fraction * num_steps)
 

@@ -9,31 +9,25 @@ from torch import Tensor
 
 from leanvit.augment.none import NoAugment
 from leanvit.augment.normalise import channel_statistics
+from leanvit.contracts import Augment, Order
 from leanvit.data.images import ImageSet, Splits
-from leanvit.data.loader import (
-    Augment,
-    InOrder,
-    Order,
-    ResidentLoader,
-    WorkerLoader,
-    make_loader,
-)
-from leanvit.data.split import stratified_split
+from leanvit.data.loader import InOrder, ResidentLoader, WorkerLoader, make_loader
 from leanvit.samplers.deferred import Deferred
-from leanvit.samplers.with_foreground import WithForeground
+from leanvit.samplers.with_partners import WithPartners
+from leanvit.values import Count, Positive, Whole
 
 
 class ImageDataModule(L.LightningDataModule):
     """Training and validation batches; the test set waits in ``test`` until the end.
 
     Args:
-        splits: what a data source gave; without its own ``val`` a stratified part of the training
-            images becomes the validation set.
+        splits: with a ``val`` (:func:`leanvit.data.split.with_validation`).
         sampler: called with (labels, seed, rank, num_ranks).
         augment: applied to training batches only.
-        seed: of the order of images, the augmentation and the validation split.
-        split_seed: of the validation split, where it is not ``seed``.
+        seed: of the order of images and the augmentation.
         late_sampler: takes the place of ``sampler`` from epoch ``late_epoch`` on.
+        partners: of a mixing that wants some (:class:`leanvit.contracts.Mix`): training batches
+            then are the ordinary images and as many partners.
         memory_gib: device memory that images may fill; ``None``: half of what is free.
     """
 
@@ -42,28 +36,21 @@ class ImageDataModule(L.LightningDataModule):
         splits: Splits,
         sampler: Callable[..., Order],
         augment: Augment,
-        batch_size: int = 128,
-        val_fraction: float = 0.1,
-        seed: int = 0,
-        memory_gib: float | None = None,
-        num_workers: int = 2,
-        split_seed: int | None = None,
+        batch_size: Count = 128,
+        seed: Whole = 0,
+        memory_gib: Positive | None = None,
+        num_workers: Whole = 2,
         late_sampler: Callable[..., Order] | None = None,
-        late_epoch: int = 0,
+        late_epoch: Whole = 0,
+        partners: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.test = splits.test
-        if splits.val is not None:
-            self.train, self.val = splits.train, splits.val
-        else:
-            split_seed = seed if split_seed is None else split_seed
-            train, val = stratified_split(splits.train.labels, val_fraction, split_seed)
-            self.train, self.val = splits.train.subset(train), splits.train.subset(val)
+        assert splits.val is not None
+        self.train, self.val, self.test = splits.train, splits.val, splits.test
         self.sampler, self.augment, self.batch_size = sampler, augment, batch_size
         self.seed, self.memory_gib, self.num_workers = seed, memory_gib, num_workers
         self.late_sampler, self.late_epoch = late_sampler, late_epoch
-        # set by a mixing that pastes images of its own draw: labels -> weight per image
-        self.foreground_weights: Callable[[Tensor], Tensor] | None = None
+        self.partners = partners
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation per channel of a sample of the training images, in 0..1."""
@@ -84,10 +71,10 @@ class ImageDataModule(L.LightningDataModule):
         sampler = self.sampler(**place)
         if self.late_sampler is not None:
             sampler = Deferred(sampler, self.late_sampler(**place), self.late_epoch)
-        if self.foreground_weights is None:
+        if self.partners is None:
             return self._loader(self.train, sampler, self.augment, drop_last=True)
-        weights = self.foreground_weights(place.pop("labels"))
-        sampler = WithForeground(sampler, weights, self.batch_size, **place)
+        weights = self.partners(place.pop("labels"))
+        sampler = WithPartners(sampler, weights, self.batch_size, **place)
         return self._loader(
             self.train, sampler, self.augment, drop_last=True, batch_size=2 * self.batch_size
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import lightning as L
 import torch
@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from leanvit.device import Accelerator, choose_precision, find_device
 from leanvit.errors import LeanvitError
 from leanvit.memory import keep_freed_memory
 from leanvit.models.attention import fastest_attention
@@ -25,9 +26,12 @@ from leanvit.training.callbacks import (
     History,
 )
 from leanvit.training.data_module import ImageDataModule
-from leanvit.weights import mismatch
+from leanvit.values import Count, ShareBelowOne, Whole
+from leanvit.weights import check_match, read_checkpoint
 
-Weights = dict[str, torch.Tensor]
+Monitor = Literal["val/balanced_accuracy", "val/accuracy", "val/loss"]
+# not 16-mixed: gradients would be clipped while they are still scaled
+Precision = Literal["auto", "32-true", "bf16-mixed", "bf16-true", "64-true"]
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,13 @@ def fit(
     module: L.LightningModule,
     data: ImageDataModule,
     run_dir: Path,
-    max_epochs: int,
-    monitor: str = "val/balanced_accuracy",
-    ema_decay: float = 0.0,
-    accelerator: str = "auto",
-    devices: int | str = 1,
+    max_epochs: Whole,
+    monitor: Monitor = "val/balanced_accuracy",
+    ema_decay: ShareBelowOne = 0.0,
+    accelerator: Accelerator = "auto",
+    devices: Count | Literal["auto"] = 1,
     strategy: str = "auto",
-    precision: str = "auto",
+    precision: Precision = "auto",
     logger: Logger | None = None,
 ) -> Training:
     """Fit ``module``, a classifier or a pretrainer, to ``data``.
@@ -85,12 +89,12 @@ def fit(
             NaN.
         KeyboardInterrupt, SystemExit: stopped by Ctrl-C, or by SIGTERM (status 143).
     """
-    if precision == "16-mixed":  # its gradients would be clipped while they are still scaled
-        raise LeanvitError("trainer.precision=16-mixed: choose bf16-mixed or 32-true")
     silence_lightning()
     device = find_device(accelerator)
     if device.type == "cpu":
         keep_freed_memory()
+        # as the trainer's deterministic="warn" does, which imports Inductor, for seconds
+        torch.set_deterministic_debug_mode("warn")
     history = History(run_dir / "history.csv", say=not sys.stderr.isatty())
     best, last = checkpoints(run_dir / "checkpoints", monitor)
     callbacks: list[L.Callback] = [history, best, last]
@@ -112,7 +116,6 @@ def fit(
             use_distributed_sampler=False,  # the samplers know their rank
             enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=False,
-            deterministic="warn" if device.type == "cpu" else None,
             log_every_n_steps=50,
         )
     except (RuntimeError, ValueError) as error:  # Lightning's MisconfigurationException among them
@@ -123,10 +126,9 @@ def fit(
         print(f"going on from {resume}", file=sys.stderr)
     path = str(resume) if resume.exists() else None
     with fastest_attention(device, "bf16" in str(trainer.precision)), _stops_are_told(trainer):
-        trainer.fit(module, data, ckpt_path=path, weights_only=False)
+        trainer.fit(module, data, ckpt_path=path, weights_only=True)
     best_epoch = int(read_checkpoint(run_dir / "checkpoints" / "best.ckpt")["epoch"]) + 1
-    precision = str(trainer.precision)
-    return Training(history.rows, best_epoch, trainer.strategy.root_device, precision)
+    return Training(history.rows, best_epoch, trainer.strategy.root_device, str(trainer.precision))
 
 
 def checkpoints(folder: Path, monitor: str) -> tuple[ModelCheckpoint, ModelCheckpoint]:
@@ -156,59 +158,6 @@ def _stops_are_told(trainer: L.Trainer) -> Iterator[None]:
         if trainer.interrupted:
             raise KeyboardInterrupt from stop
         raise
-
-
-def find_device(accelerator: str) -> torch.device:
-    """The kind of device an accelerator name stands for on this machine.
-
-    Raises:
-        LeanvitError: it has no GPU.
-    """
-    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise LeanvitError("trainer=gpu: this machine has no usable GPU; choose trainer=cpu")
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return torch.device("cuda")
-    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def choose_precision(device: torch.device) -> str:
-    """bfloat16 autocast where the device has the instructions, float32 elsewhere."""
-    if device.type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    if device.type == "cpu" and torch.backends.mkldnn.is_available():
-        return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
-    return "32-true"
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint on the CPU.
-
-    Raises:
-        LeanvitError: missing or damaged.
-    """
-    if not path.exists():
-        raise LeanvitError(f"no checkpoint {path}: train the run to its end first")
-    try:
-        # our own files: they hold the state of optimizers and callbacks, not weights alone
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-        checkpoint["state_dict"]
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise LeanvitError(
-            f"{path} is damaged or no checkpoint; if a run left it, delete it and train again"
-        ) from error
-    return checkpoint
-
-
-def check_match(path: Path, found: Weights, wanted: Weights) -> None:
-    """See that the weights found in a checkpoint are those of a model.
-
-    Raises:
-        LeanvitError: they are another model's; the first keys that differ are named.
-    """
-    if words := mismatch(found, wanted):
-        raise LeanvitError(f"{path} is a checkpoint of another model ({words})")
 
 
 def silence_lightning() -> None:

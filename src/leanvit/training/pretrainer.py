@@ -30,7 +30,7 @@ class Pretrainer(Trainable):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         loss = self(batch[0])
-        self.log_training_loss(loss, batch_index)
+        self.log_training_loss(loss, batch_index, num_images=len(batch[0]))
         return loss
 
     def on_validation_epoch_start(self) -> None:

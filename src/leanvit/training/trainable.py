@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from leanvit.errors import LeanvitError
-from leanvit.lightweight.plain import plain_net
 from leanvit.training.parameter_groups import parameter_groups
+from leanvit.values import NonNegative, PositiveShare, Whole
 
 CHECK_EVERY = 50  # steps between looks at the loss: each look waits for the device
 
@@ -28,9 +28,14 @@ class Trainable(L.LightningModule):
         weight_decay, layer_decay, backbone_lr: see
             :func:`leanvit.training.parameter_groups.parameter_groups`.
         gradient_clip: largest norm of the gradient, or ``None``.
-        compile_net: compile the net when training starts.
+        compile_net: compile what a step calls when training starts, and evaluation where it takes
+            the same steps for each image.
+
+    Attributes:
+        num_images: that the net saw in the last training step, on this rank.
     """
 
+    num_images = 0
     mean: Tensor
     std: Tensor
 
@@ -41,11 +46,11 @@ class Trainable(L.LightningModule):
         scheduler: Callable[..., LRScheduler],
         mean: Float32[Tensor, "3"],
         std: Float32[Tensor, "3"],
-        seed: int = 0,
-        weight_decay: float = 0.0,
-        layer_decay: float = 1.0,
-        backbone_lr: float = 1.0,
-        gradient_clip: float | None = None,
+        seed: Whole = 0,
+        weight_decay: NonNegative = 0.0,
+        layer_decay: PositiveShare = 1.0,
+        backbone_lr: PositiveShare = 1.0,
+        gradient_clip: NonNegative | None = None,
         compile_net: bool = False,
     ) -> None:
         super().__init__()
@@ -59,9 +64,8 @@ class Trainable(L.LightningModule):
         self.backbone_lr = backbone_lr
 
     def on_fit_start(self) -> None:
-        if self.compile_net:  # terms of its own are not computed by calling the net
-            has_terms = hasattr(self.net, "loss_terms")
-            (plain_net(self.net) if has_terms else self.net).compile()
+        if self.compile_net and getattr(self.net, "fixed_steps", True):
+            self.net.compile()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # not left to the trainer, which refuses to clip for fused optimizers
@@ -83,8 +87,13 @@ class Trainable(L.LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
-    def log_training_loss(self, loss: Tensor, batch_index: int) -> None:
-        """Log the loss of a step, and now and then look at it."""
+    def log_training_loss(self, loss: Tensor, batch_index: int, num_images: int) -> None:
+        """Log the loss of a step, and now and then look at it.
+
+        Args:
+            num_images: that the net saw in it; a batch may hold more.
+        """
+        self.num_images = num_images
         self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, sync_dist=True)
         if batch_index % CHECK_EVERY == 0:
             self.refuse_nan(loss)
