@@ -4,57 +4,7 @@ python src/prepare.py source=cifar10_course.zip   # copied to data/
 python src/prepare.py                                  # the official archive, downloaded
 """
 
-import shutil
-from pathlib import Path
-
-import hydra
-from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
-
-import command_line
-from leanvit.data.course import course
-from leanvit.errors import LeanvitError
-from leanvit.files import atomic_path
-
-
-@hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
-@command_line.keep_error
-def main(config: DictConfig) -> None:
-    """Keep an archive under data/, decode it and print what it holds."""
-    data_dir = config.data.data_dir
-    source = str(keep(Path(config.source), Path(data_dir))) if config.source else None
-    splits = course(source, data_dir)
-    table = Table("class", "training images", "test images", title=splits.source)
-    counts = zip(
-        splits.train.classes,
-        splits.train.class_counts.tolist(),
-        splits.test.class_counts.tolist(),
-        strict=True,
-    )
-    for name, train, test in counts:
-        table.add_row(name, f"{train:,}", f"{test:,}")
-    table.add_row("all", f"{len(splits.train):,}", f"{len(splits.test):,}")
-    Console().print(table)
-
-
-def keep(source: Path, data_dir: Path) -> Path:
-    """Copy an archive, or link a folder, to where training looks without being told."""
-    source = source.expanduser().resolve()
-    if not source.exists():
-        raise LeanvitError(f"data source {source} does not exist: make data SOURCE=<folder or zip>")
-    kept = data_dir / f"course{''.join(source.suffixes) if source.is_file() else ''}"
-    if kept.exists() and kept.samefile(source):
-        return kept
-    data_dir.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        kept.unlink(missing_ok=True)
-        kept.symlink_to(source)
-    else:
-        with atomic_path(kept) as part:
-            shutil.copyfile(source, part)
-    return kept
-
+from leanvit.app.command import ask
 
 if __name__ == "__main__":
-    command_line.run(main)
+    ask("prepare", __doc__)

@@ -5,20 +5,25 @@ import netrc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from hydra.utils import instantiate
-from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
 
 
 @contextlib.contextmanager
-def logger(config: DictConfig, run_dir: Path) -> Iterator[Logger | None]:
+def logger(config: DictConfig, run_dir: Path) -> "Iterator[Logger | None]":
     """The chosen logger, closed at the end; W&B stays offline unless the user is logged in, and
     never asks."""
     if "_target_" not in config.logger:
         yield None
         return
+    from hydra.utils import instantiate
+    from lightning.pytorch.loggers import WandbLogger
+
     build = instantiate(config.logger)
     if build.func is not WandbLogger:
         yield build(save_dir=run_dir)

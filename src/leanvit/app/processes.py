@@ -7,13 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-import torch
 from omegaconf import DictConfig
 
-import command_line
+from leanvit.app import names, words
 
 BUSY = 75  # EX_TEMPFAIL: another process holds the run directory
 
@@ -21,6 +19,11 @@ BUSY = 75  # EX_TEMPFAIL: another process holds the run directory
 def is_rank() -> bool:
     """Whether this is one of the processes of a distributed training."""
     return "LOCAL_RANK" in os.environ
+
+
+def num_ranks() -> int | None:
+    """Processes of this distributed training; None: it is none."""
+    return int(os.environ["WORLD_SIZE"]) if is_rank() else None
 
 
 def is_first_rank() -> bool:
@@ -48,34 +51,35 @@ def run_in_child(job: Callable[[], str | None]) -> int:
     return child.exitcode or 0
 
 
-def run_ranks(script: str, overrides: list[str], trainer: DictConfig, run_dir: Path) -> int:
-    """Run ``script`` once per device; the first exit status that is not 0, or 0.
+def run_ranks(command: str, overrides: Sequence[str], trainer: DictConfig) -> int:
+    """Run a command once per device; the first exit status that is not 0, or 0.
 
     Lightning's own launcher would start the ranks by Hydra's files, which no run has here.
     """
-    num_ranks = trainer.devices
-    if not isinstance(num_ranks, int) or num_ranks < 1:
-        num_ranks = max(1, torch.cuda.device_count())
+    import torch
+
+    devices = trainer.devices
+    num = devices if isinstance(devices, int) else max(1, torch.cuda.device_count())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_ranks)),
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num)),
         **os.environ,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "HYDRA_FULL_ERROR": "1" if command_line.traceback_wanted() else "0",
+        "WORLD_SIZE": str(num),
+        "HYDRA_FULL_ERROR": "1" if words.traceback_wanted() else "0",
     }
-    command = [sys.executable, os.path.abspath(script), *overrides]  # noqa: PTH100
     # a sweep among the overrides would begin anew in every rank
-    command += [f"trainer.devices={num_ranks}", f"hydra.run.dir='{run_dir}'", "hydra.mode=RUN"]
+    words_of_it = [str(names.ROOT / "src" / f"{command}.py"), *overrides, "hydra.mode=RUN"]
     ranks = [
         subprocess.Popen(
-            command,
+            [sys.executable, *words_of_it],
             env={**environment, "LOCAL_RANK": str(rank)},
             preexec_fn=die_with_parent,
         )
-        for rank in range(num_ranks)
+        for rank in range(num)
     ]
     try:
         return _wait(ranks)

@@ -1,0 +1,188 @@
+"""What is refused before any data is read: values, pairs that cannot be, nets that cannot be built.
+
+Values are looked at by the annotations of those who take them, here and in
+:func:`leanvit.app.build.make`; there is no list of them.
+"""
+
+import os
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from leanvit import values
+from leanvit.app import words
+from leanvit.app.build import CUT, late_epoch, make, target, wants_compile
+from leanvit.app.nets import build_net, take_over_method, without_file, wrap
+from leanvit.app.request import Request
+from leanvit.data.long_tail import long_tail, parse_imbalance
+from leanvit.data.split import with_validation
+from leanvit.device import find_device
+from leanvit.errors import LeanvitError
+from leanvit.training.data_module import ImageDataModule
+from leanvit.training.fit import fit
+from leanvit.training.parameter_groups import parameter_groups
+from leanvit.training.trainable import Trainable
+
+
+def check_training(request: Request) -> None:
+    """Refuse what cannot work before any data is read.
+
+    Raises:
+        LeanvitError: an impossible value or pair, or a net that cannot be built at this size.
+    """
+    config = request.config
+    check_run(request)
+    check_values(config)
+    if config.max_epochs == 0 and not (config.get("lightweight") and request.begins):
+        raise LeanvitError("max_epochs=0 must be at least 1: only a net taken over may stay as is")
+    check_phases(config)
+    net = try_net(config, num_classes=config.model.num_classes or 10)
+    if "lightweight.threshold" in request.given and config.lightweight.get("target") is not None:
+        raise LeanvitError(
+            f"lightweight.threshold={config.lightweight.threshold} would be replaced by what "
+            f"serves lightweight.target={config.lightweight.target}: add lightweight.target=null"
+        )
+    with torch.no_grad():
+        net = wrap(config, net).eval()
+        net(torch.zeros(1, 3, config.data.image_size, config.data.image_size))
+        untrained = take_over_method(request, request.begins, net)
+    if getattr(net, "teacher", None) is not None and not request.begins:
+        raise LeanvitError(
+            "lightweight.teacher=true: a net that is not trained teaches nothing, add "
+            "pretrained=<directory of a finished run>"
+        )
+    if config.max_epochs == 0 and untrained:
+        raise LeanvitError(
+            f"max_epochs=0: lightweight={request.choices['lightweight']} has weights of its own, "
+            "which must be trained"
+        )
+    parameter_groups(net, 0.0, config.layer_decay)
+
+
+def check_pretraining(request: Request) -> None:
+    """The same for what learns from images alone."""
+    config = request.config
+    check_values(config)
+    if config.max_epochs == 0:
+        raise LeanvitError("max_epochs=0 must be at least 1")
+    net = try_net(config, num_classes=config.model.num_classes or 10)
+    images = torch.zeros(2, 3, config.data.image_size, config.data.image_size)
+    with torch.no_grad():
+        make(config.pretrain, "pretrain")(encoder=net)(images, images)
+    make(config.sampler, "sampler")(labels=torch.arange(10))
+
+
+def check_run(request: Request) -> None:
+    """See that a run that is begun from has what is asked of it.
+
+    Raises:
+        LeanvitError: it has no trained classifier.
+    """
+    wanting = "classifier=" if request.classifier else request.wants_head
+    if request.begins and wanting and not request.begins.is_evaluated:
+        raise LeanvitError(
+            f"pretrained={request.begins.path} has no trained classifier: {wanting} wants a run of "
+            "train.py"
+        )
+
+
+def check_values(config: DictConfig) -> None:
+    """See that those who will take the values take them.
+
+    Raises:
+        LeanvitError: and which they do not.
+    """
+    given: Any = OmegaConf.to_container(config, resolve=True)
+    for taker in (ImageDataModule, with_validation, fit, Trainable, wants_compile):
+        single = {key: given[key] for key in values.annotations(taker) if key in given}
+        values.check(taker, {k: v for k, v in single.items() if not isinstance(v, dict)})
+    values.check(fit, given["trainer"], "trainer.")
+    check_devices(config.trainer)
+    data = {key: value for key, value in given["data"].items() if value != "???"}
+    taker = target(data.pop("_target_"))
+    cut = {key: data.pop(key, None) for key in CUT}
+    if cut["imbalance"] is not None:
+        parse_imbalance(str(cut["imbalance"]))
+    if cut["imbalance_seed"] is not None:
+        values.check(long_tail, {"seed": cut["imbalance_seed"]}, "data.imbalance_")
+    values.check(taker, data, "data.")
+    for part in ("augment", "optimizer", "scheduler"):
+        make(config[part], part)
+
+
+def check_devices(trainer: DictConfig) -> None:
+    """See that there are as many devices as a training wants.
+
+    Raises:
+        LeanvitError: fewer, or several for one process.
+    """
+    device, num = find_device(trainer.accelerator), trainer.devices
+    if not isinstance(num, int):
+        return
+    found = torch.cuda.device_count() if device.type == "cuda" else os.cpu_count() or 1
+    if num > found:
+        kind = "GPUs" if device.type == "cuda" else "CPU cores"
+        raise LeanvitError(f"trainer.devices={num}: this machine has {found} {kind}")
+    if num > 1 and not trainer.strategy.startswith("ddp"):
+        raise LeanvitError(f"trainer.devices={num}: one process has one device, add trainer=ddp")
+
+
+def check_phases(config: DictConfig) -> None:
+    """Look at loss, sampler and mixing, of the beginning and of ``late``.
+
+    Raises:
+        LeanvitError: an impossible pair or value.
+    """
+    values.check(late_epoch, {"start": config.late.start}, "late.")
+    first = late_epoch(config.late.start, config.max_epochs)
+    is_deferred = any(key in config.late for key in ("loss", "sampler", "mix"))
+    if is_deferred and not 0 < first < config.max_epochs:
+        raise LeanvitError(
+            f"late.start={config.late.start} of max_epochs={config.max_epochs} is epoch {first}: "
+            "no epoch is left before it or after it"
+        )
+    drawing = []
+    for phase, where in ((config, ""), (config.late, "late."))[: 1 + is_deferred]:
+        parts = {key: phase.get(key) or config[key] for key in ("loss", "sampler", "mix")}
+        num_classes = config.model.num_classes or len(parts["loss"].get("alpha") or range(10))
+        counts = torch.ones(num_classes, dtype=torch.int64)  # the real ones are not known yet
+        offers = {"class_counts": counts, "num_classes": num_classes}
+        loss = make(parts["loss"], f"{where}loss", **offers)
+        mix = make(parts["mix"], f"{where}mix", **offers)
+        make(parts["sampler"], f"{where}sampler")(labels=torch.arange(num_classes))
+        if mix.partners is not None and parts["mix"] not in drawing:
+            drawing.append(parts["mix"])
+        if mix.soft_targets and not loss.soft_targets:
+            raise LeanvitError(
+                f"{type(loss).__name__} has no meaning for the soft targets of "
+                f"{type(mix).__name__}: choose mix=none or another loss"
+            )
+    if len(drawing) > 1:
+        raise LeanvitError(
+            "mix= and mix@late.mix= draw partners by other values: choose one of them"
+        )
+
+
+def try_net(config: DictConfig, num_classes: int) -> nn.Module:
+    """The net of a config, after a look whether an image passes through it.
+
+    Not without storage, which large nets would need less time for: on torch's meta device the first
+    operation imports torch._dynamo, for longer than most nets take.
+
+    Raises:
+        LeanvitError: these values make no net.
+    """
+    size = config.data.image_size
+    taker = target(config.model._target_)
+    try:
+        with torch.no_grad():
+            net = build_net(without_file(config), num_classes).eval()
+            net(torch.zeros(1, 3, size, size))
+    except Exception as error:
+        line = words.explain(error)
+        if not isinstance(error.__cause__ or error, LeanvitError):
+            line = f"{taker.__name__} cannot be built with these values: {line}"
+        raise LeanvitError(line) from error
+    return net

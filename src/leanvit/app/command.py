@@ -1,0 +1,135 @@
+"""From the words of a command line to what they ask for; what goes wrong is one line.
+
+Nothing heavy is imported before the config is composed: ``--help`` and a slip of the pen are
+answered at once.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from leanvit import values
+from leanvit.app import grid, jobs, names, processes, request, words
+from leanvit.errors import LeanvitError
+
+CONF = names.ROOT / "conf"
+LISTS = ("run", "against", "what")  # in these values of one command a comma makes a list
+HELP = {"-h", "--help"}
+MULTIRUN = {"-m", "--multirun"}
+
+OmegaConf.register_new_resolver("root", lambda: str(names.ROOT), replace=True)
+# cached: a job gets what was resolved for its grid
+OmegaConf.register_new_resolver("grid", grid.grid_name, use_cache=True, replace=True)
+
+
+def train(command: str) -> None:
+    """Run a command that makes runs, one or a grid: train, pretrain or compress."""
+    read = {"train": request.training, "pretrain": request.pretraining,
+            "compress": request.compression}[command]  # fmt: skip
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)
+    def task(composed: DictConfig) -> None:
+        settings = HydraConfig.get()
+        in_grid = settings.mode == RunMode.MULTIRUN
+        try:
+            asked = read(composed)
+            job = jobs.do(command, asked)
+        except Exception as error:
+            if not in_grid:
+                sys.exit(words.say(error))
+            words.say(error)
+            job = jobs.Job(Path(settings.runtime.output_dir), words.explain(error))
+        if in_grid:
+            grid.leave(Path(settings.runtime.output_dir), job)
+        elif processes.is_rank():  # the process that started the ranks speaks for them
+            sys.exit(1 if job.error else 0)
+        elif job.error:
+            jobs.remove_if_nothing_began(job.run_dir)
+            sys.exit(words.say(LeanvitError(job.error)))
+        else:
+            grid.show(command, [job])
+
+    def main() -> None:
+        check_flags(sys.argv[1:])
+        task()
+
+    spoken(main)
+
+
+def spoken(main: Callable[[], None]) -> None:
+    """Call ``main``; an error becomes a line on standard error and an exit status.
+
+    ``HYDRA_FULL_ERROR=1`` shows the traceback.
+    """
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        os.environ["LEANVIT_TRACEBACK"] = "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits before we can speak
+    try:
+        main()
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(words.say(error))
+
+
+def check_flags(arguments: Sequence[str]) -> None:
+    """See that ``-m`` stands where Hydra finds it.
+
+    Raises:
+        HydraException: between choices.
+    """
+    inner = [each in MULTIRUN for each in arguments[1:-1]]
+    if any(inner):
+        raise HydraException("-m stands before all choices, or after them")
+
+
+def ask(command: str, description: str | None, of_train: bool = False) -> None:
+    """Run a command that only reads finished runs, or measures: no grid, no run directory.
+
+    Its keys are those of its file in conf/, and the parameters of ``run`` in its module.
+
+    Args:
+        of_train: it also takes choices and values of train.py, as a grid.
+    """
+
+    def main() -> None:
+        arguments = sys.argv[1:]
+        if HELP & set(arguments):
+            print(f"{(description or '').strip()}\n\n{(CONF / f'{command}.yaml').read_text()}")
+            return
+        rest = [each for each in arguments if not of_train or each not in MULTIRUN]
+        for each in rest:
+            if each.startswith("-"):
+                raise HydraException(f"there is no flag {each}: --help tells what there is")
+        own: Any = OmegaConf.load(CONF / f"{command}.yaml") if of_train else {}
+        overrides = [each for each in rest if not of_train or each.partition("=")[0] not in own]
+        asked = [as_list(each) for each in rest if not of_train or each not in overrides]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose(command, asked, return_hydra_config=True)
+        choices = dict(config.hydra.runtime.choices)
+        given: Any = OmegaConf.to_container(
+            OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]),
+            resolve=True,
+        )
+        run = importlib.import_module(f"leanvit.app.{command}").run
+        values.check(run, given)
+        run(**given, **values.offered(run, overrides=overrides, choices=choices))
+
+    spoken(main)
+
+
+def as_list(argument: str) -> str:
+    """``run=a,b`` as a list; Hydra alone would want it in brackets."""
+    key, equals, value = argument.partition("=")
+    if key not in LISTS or not equals or value.startswith("["):
+        return argument
+    quoted = ["'" + each.replace("'", "\\'") + "'" for each in value.split(",")]
+    return f"{key}=[{','.join(quoted)}]"

@@ -1,0 +1,104 @@
+"""A finished run, from its directory: its config, and what it tells of itself.
+
+A run that somebody hands you is data: its config builds nothing but leanvit's own classes, and its
+weights are read as weights (:func:`leanvit.app.nets.load_run`).
+"""
+
+import json
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from leanvit.app import names
+from leanvit.errors import LeanvitError
+
+TOLD = ("metrics.json", "pretraining.json")  # of train.py, eval.py and compress.py; of pretrain.py
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory; each file is read once, when it is asked for."""
+
+    path: Path
+
+    @cached_property
+    def config(self) -> DictConfig:
+        """The resolved config that it was made with, in today's words.
+
+        Raises:
+            LeanvitError: not a run directory.
+        """
+        if not (self.path / "config.yaml").exists():
+            raise LeanvitError(f"{self.path} is no run directory: it has no config.yaml")
+        config = OmegaConf.load(self.path / "config.yaml")
+        assert isinstance(config, DictConfig)
+        with open_dict(config):
+            _put_in_todays_words(config)
+        OmegaConf.set_readonly(config, True)
+        return config
+
+    @cached_property
+    def told(self) -> dict[str, Any]:
+        """What it tells of itself; nothing, if it is not finished."""
+        path = next((self.path / name for name in TOLD if (self.path / name).exists()), None)
+        return json.loads(path.read_text()) if path else {}
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Finished, with a trained classifier."""
+        return (self.path / "metrics.json").exists()
+
+    @property
+    def choices(self) -> dict[str, str | None]:
+        """By their own names; of older runs, by the modules of what was chosen."""
+        kept = self.config.get("choices")
+        if kept is not None:
+            return {str(key): value for key, value in kept.items()}
+        told = dict(self.told.get("choices", {}))
+        parts = ("model", "data", "lightweight")
+        modules = {part: names.module_name(self.config.get(part)) for part in parts}
+        return told | {part: name for part, name in modules.items() if name}
+
+    @property
+    def helped_by_teacher(self) -> bool:
+        """Its ``lightweight`` helped to train the net and is no part of it."""
+        method = self.config.get("lightweight") or {}
+        return isinstance(method.get("teacher"), str) and method.get("kind") != "token"
+
+
+def find(given: str) -> Run:
+    """A run, named from here or from the repository's root.
+
+    Raises:
+        LeanvitError: there is no such directory.
+    """
+    if (path := names.found(given)).is_dir():
+        return Run(path)
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    near = get_close_matches(path.name, [each.name for each in beside], n=1)
+    hint = f"did you mean {near[0]}?" if near else "python src/report.py lists the finished ones"
+    raise LeanvitError(f"no run directory {given}: {hint}")
+
+
+def _put_in_todays_words(config: DictConfig) -> None:
+    """What an older version kept otherwise, or not at all."""
+    config.setdefault("split_seed", config.get("seed"))
+    if config.get("data"):
+        config.data.setdefault("imbalance", None)
+        config.data.setdefault("imbalance_seed", 0)
+    for (group, choice), stood in names.STOOD.items():
+        part, target = config.get(group), stood.get("_target_")
+        if part and target and part.get("_target_") == target:
+            part["_target_"] = TARGETS[group, choice]
+
+
+TARGETS = {  # of those of names.STOOD whose target moved
+    ("data", "cifar10_lt"): "leanvit.data.cifar10.cifar10",
+    ("data", "cifar100_lt"): "leanvit.data.cifar100.cifar100",
+    ("optimizer", "adamw"): "leanvit.optimizers.adamw.adamw",
+    ("optimizer", "sgd"): "leanvit.optimizers.sgd.sgd",
+}

@@ -1,0 +1,97 @@
+"""What a grid of jobs ends in, read from what the jobs left on disk, whatever launcher ran them.
+
+Each job leaves ``job.json`` in ``outputs/grids/<hash>/<number>/``: where its run is and what went
+wrong. The callback reads them when the last job is done, and prints and keeps the comparison.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from leanvit.app import words
+from leanvit.app.finished import Run
+from leanvit.app.jobs import Job, leave_note
+from leanvit.files import write_json
+
+
+def grid_name(overrides: ListConfig, sweeper: DictConfig) -> str:
+    """Eight characters of what the grid was asked for."""
+    asked = [sorted(overrides), OmegaConf.to_container(sweeper)]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def leave(folder: Path, job: Job) -> None:
+    """Keep what became of a job."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "error.txt").unlink(missing_ok=True)
+    if job.error:
+        leave_note(folder, job.error + "\n")
+    write_json({"run": str(job.run_dir), "error": job.error}, folder / "job.json")
+
+
+def left(folder: Path) -> list[Job]:
+    """What became of the jobs of a grid, in order."""
+    found = []
+    for path in sorted(folder.glob("*/job.json"), key=lambda path: int(path.parent.name)):
+        told = json.loads(path.read_text())
+        run_dir = Path(told["run"])
+        noted = (run_dir / "error.txt").exists() or not told["error"]
+        found.append(Job(run_dir if noted else path.parent, told["error"]))
+    return found
+
+
+class Comparison(Callback):
+    """Hydra's callback around a grid; the exit status is 1 where a job failed."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        for path in Path(config.hydra.sweep.dir).glob("*/job.json"):  # of an earlier call
+            path.unlink()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            jobs = left(folder)
+            show(kwargs["config_name"], jobs, folder)
+        except Exception as error:  # Hydra would make a warning of it
+            sys.exit(words.say(error))
+        if not jobs or any(job.error for job in jobs):
+            sys.exit(1)
+
+
+def show(command: str, jobs: Sequence[Job], grid: Path | None = None) -> None:
+    """Print what came of one job, or of the jobs of a grid; that of a grid is also written."""
+    # late: a comparison reads files and needs no torch, but takes a second to import
+    from leanvit.evaluation.comparison.compare import compare
+    from leanvit.evaluation.comparison.table import print_table, write_comparison
+
+    finished = [job.run_dir for job in jobs if job.error is None]
+    failed = [job.run_dir for job in jobs if job.error is not None]
+    evaluated = [path for path in finished if Run(path).is_evaluated]
+    if command == "train" and grid:
+        print_table(write_comparison(evaluated, failed, grid), failed)
+        print(f"{grid}/comparison.md")
+        return
+    beside = list(dict.fromkeys(each for path in evaluated for each in (*before(path), path)))
+    if beside:
+        print_table(compare(beside), failed)
+    if command == "compress" and beside:
+        runs = ",".join(map(str, beside))
+        print(f"by the clock: python src/benchmark.py run={runs}", file=sys.stderr)
+    for path in finished:
+        print(path)
+    if failed and not beside:
+        print(f"{len(failed)} of {len(jobs)} failed: see their error.txt", file=sys.stderr)
+
+
+def before(path: Path) -> list[Path]:
+    """The evaluated run that a run was made of, to be shown beside it."""
+    run = Run(path)
+    given = run.told.get("compressed", {}).get("run") or run.config.get("pretrained")
+    first = Run(Path(given)) if given else None
+    return [first.path] if first and first.is_evaluated else []

@@ -1,0 +1,133 @@
+"""One job in its run directory: errors kept, finished ones skipped, nobody else in it."""
+
+import contextlib
+import fcntl
+import importlib
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from leanvit.app import processes, words
+from leanvit.app.request import Request
+from leanvit.errors import LeanvitError
+from leanvit.files import atomic_path
+
+
+class Job(NamedTuple):
+    """What became of one."""
+
+    run_dir: Path
+    error: str | None
+
+
+def do(command: str, request: Request) -> Job:
+    """Do a job: here, in a process of its own in a grid, or in one process per device.
+
+    Args:
+        command: the module of leanvit.app whose ``work(request)`` leaves a finished run.
+    """
+    run_dir = request.run_dir
+    if processes.is_rank():
+        return Job(run_dir, run_job(command, request))
+    if request.is_finished:
+        print(f"{run_dir} is finished: delete it to make it again", file=sys.stderr)
+        return Job(run_dir, None)
+    print(run_dir, file=sys.stderr, flush=True)
+    if request.config.trainer.strategy.startswith("ddp"):
+        from leanvit.app.check import check_devices  # late: it imports torch
+
+        check_devices(request.config.trainer)
+        status = processes.run_ranks(command, request.overrides, request.config.trainer)
+        return Job(run_dir, outcome(status, request))
+    if not request.in_grid:
+        return Job(run_dir, run_job(command, request))
+    work_of(command)  # imported once, for all jobs
+    status = processes.run_in_child(lambda: run_job(command, request))
+    error = outcome(status, request)
+    if error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+    return Job(run_dir, error)
+
+
+def work_of(command: str) -> Callable[[Request], None]:
+    """What does the work of a command; importing it takes seconds."""
+    return importlib.import_module(f"leanvit.app.{command}").work
+
+
+def run_job(command: str, request: Request) -> str | None:
+    """Do the work; the error in one line, also left in ``error.txt``, or None."""
+    run_dir = request.run_dir
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with only_process_in(run_dir) if processes.is_first_rank() else contextlib.nullcontext():
+            try:
+                (run_dir / "error.txt").unlink(missing_ok=True)
+                work_of(command)(request)
+            except Exception as error:
+                leave_note(run_dir, f"{words.explain(error)}\n\n{traceback.format_exc()}")
+                raise
+    except Exception as error:
+        if words.traceback_wanted():
+            traceback.print_exc()
+        return words.explain(error)
+    return None
+
+
+def outcome(status: int, request: Request) -> str | None:
+    """What became of a job that ran in another process: its error in one line, or None."""
+    if request.is_finished:
+        return None
+    note = request.run_dir / "error.txt"
+    if note.exists():
+        return note.read_text().splitlines()[0]
+    if status == processes.BUSY:
+        return f"another process is training in {request.run_dir}"
+    line = f"the process of the job ended unexpectedly ({processes.describe(status)})"
+    leave_note(request.run_dir, line + "\n")
+    return line
+
+
+def remove_if_nothing_began(run_dir: Path) -> None:
+    """Remove the directory of a slip of the pen; not what was done, nor what another does there."""
+    with contextlib.suppress(LeanvitError, OSError), only_process_in(run_dir):
+        if {path.name for path in run_dir.iterdir()} <= {".lock", "error.txt"}:
+            shutil.rmtree(run_dir)
+
+
+def keep_config(
+    config: DictConfig, choices: Mapping[str, str | None], run_dir: Path, classes: tuple[str, ...]
+) -> None:
+    """``config.yaml``: every resolved value, what was chosen by name, and the classes, so that the
+    net can be rebuilt."""
+    kept = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    with open_dict(kept):
+        kept.choices = dict(choices)
+        kept.classes = list(classes)
+    with atomic_path(run_dir / "config.yaml") as part:
+        OmegaConf.save(kept, part)
+
+
+def leave_note(folder: Path, text: str) -> None:
+    """Write ``error.txt``; a disk too full for it is no reason to stop a grid."""
+    with contextlib.suppress(OSError):
+        (folder / "error.txt").write_text(text)
+
+
+@contextlib.contextmanager
+def only_process_in(run_dir: Path) -> Iterator[None]:
+    """Hold the run directory.
+
+    Raises:
+        LeanvitError: another process is training there.
+    """
+    with (run_dir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LeanvitError(f"another process is training in {run_dir}: wait for it") from error
+        yield

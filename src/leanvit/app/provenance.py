@@ -1,0 +1,136 @@
+"""What a result was made with: choices, code, machine. Written once, the same in every file."""
+
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leanvit.app import names
+from leanvit.app.request import TAKEN_OVER, Request
+
+if TYPE_CHECKING:
+    import torch
+
+    from leanvit.training.fit import Training
+
+
+PACKAGES = ("leanvit", "torch", "torchvision", "lightning", "hydra-core", "torchmetrics")
+# what decides no row of a comparison, or stands in a column of its own
+NO_OVERRIDE = ("seed", "run", "pretrained", "lightweight.teacher", "data.source",
+               *(f"data.{key}" for key in names.NO_CHOICE_OF_DATA))  # fmt: skip
+
+
+def provenance(
+    command: str,
+    words: Sequence[str],
+    *,
+    name: str,
+    choices: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    choices_hash: str,
+    seed: int,
+) -> dict[str, Any]:
+    """Of one result.
+
+    Args:
+        command: the script's name, and the words behind it.
+        name: of the run.
+        overrides: single values that were given, see :func:`overrides_of`.
+        choices_hash: equal for runs that differ in their seed alone.
+    """
+    return {
+        "name": name,
+        "choices": dict(choices),
+        "overrides": dict(overrides),
+        "choices_hash": choices_hash,
+        "seed": seed,
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "machine": machine(),
+        "command": shlex.join(["python", f"src/{command}.py", *words]),
+    }
+
+
+def overrides_of(request: Request) -> dict[str, Any]:
+    """``model.dim=64`` as {"model.dim": 64}, without choices of groups, the seed and places; with
+    those of the run that parts were taken over from."""
+    kept = request.begins.told.get("overrides", {}) if request.begins else {}
+    taken = tuple(f"{part}." for part in TAKEN_OVER if part not in request.given)
+    found = {key: value for key, value in kept.items() if key.startswith(taken)}
+    for key, value in request.given.items():
+        is_choice = key in request.choices or key.split(".")[0] in (*names.NO_CHOICE, "hydra")
+        if not is_choice and key not in NO_OVERRIDE:
+            plain = isinstance(value, int | float | bool | type(None))
+            found[key] = value if plain else str(value)
+    return found
+
+
+def row_choices(request: Request) -> dict[str, Any]:
+    """The choices of a training as its row tells them: also what the run before brings."""
+    begins, method = request.begins, request.choices.get("lightweight")
+    told = {
+        **request.choices,
+        "lightweight": None if method == "none" else method,
+        "classifier": request.classifier,
+        "pretrained": begins.path.name.rpartition("-")[0] if begins else None,
+    }
+    if begins and request.trains_nothing:  # with its own loss and sampler
+        told |= {key: begins.told["choices"][key] for key in ("loss", "sampler")}
+    return told
+
+
+def about_training(training: "Training", monitor: str | None = None) -> dict[str, Any]:
+    """What a run tells of how its net was trained."""
+    return {
+        "seconds": training.seconds,
+        "images_per_second": training.images_per_second,
+        "epochs": len(training.history),
+        "best_epoch": training.best_epoch,
+        "device": device_name(training.device),
+        "precision": training.precision,
+        **({"monitor": monitor} if monitor else {}),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def git_commit() -> str | None:
+    """Commit of the code, with "+changes" where files differ from it; None outside a checkout."""
+    command = ["git", "-C", str(names.ROOT), "describe", "--always", "--abbrev=40",
+               "--dirty=+changes"]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def machine() -> Mapping[str, Any]:
+    """The machine in words: its processor, its cores, its GPUs."""
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    if (told := Path("/proc/cpuinfo")).exists():
+        found = [line.partition(":")[2].strip() for line in told.read_text().splitlines()
+                 if line.startswith("model name")]  # fmt: skip
+        cpu = found[0] if found else cpu
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    names_of_gpus = [torch.cuda.get_device_name(index) for index in range(gpus)]
+    return {"system": platform.platform(), "cpu": cpu, "cores": os.cpu_count(),
+            "gpus": names_of_gpus}  # fmt: skip
+
+
+def device_name(device: "torch.device") -> str:
+    """The device in words."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"

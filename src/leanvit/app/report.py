@@ -1,0 +1,45 @@
+"""report.py: finished runs side by side, or two choices paired by seed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from leanvit.app import names
+from leanvit.app.finished import find
+from leanvit.errors import LeanvitError
+from leanvit.evaluation.comparison.paired_table import print_paired, write_paired
+from leanvit.evaluation.comparison.runs import find_failed, find_runs
+from leanvit.evaluation.comparison.table import print_table, write_comparison
+
+
+def run(
+    output: str,
+    run: str | Sequence[str] | None = None,
+    against: str | Sequence[str] | None = None,
+) -> None:
+    """Print the comparison and write it as Markdown and CSV; the keys are those of
+    conf/report.yaml."""
+    folder = Path(output)
+    runs, failed = runs_in(run)
+    if against is not None:
+        if run is None:
+            raise LeanvitError("against= needs the other side too: run=<runs> against=<runs>")
+        others, also_failed = runs_in(against)
+        failed += also_failed
+        print_paired(write_paired(runs, others, failed, folder), failed)
+    else:
+        if not runs and not failed:
+            raise LeanvitError("no finished run yet: python src/train.py makes one")
+        print_table(write_comparison(runs, failed, folder), failed)
+    print(f"{folder}/comparison.md")
+
+
+def runs_in(given: str | Sequence[str] | None) -> tuple[list[Path], list[Path]]:
+    """Finished and failed runs: those given, those in folders that are given, or all."""
+    told = [given] if isinstance(given, str) else given
+    folders = [names.ROOT / "outputs"] if told is None else [find(each).path for each in told]
+    runs: list[Path] = []
+    failed: list[Path] = []
+    for folder in folders:
+        runs += [folder] if (folder / "metrics.json").exists() else find_runs(folder)
+        failed += find_failed(folder)
+    return runs, failed

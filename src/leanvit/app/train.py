@@ -1,0 +1,175 @@
+"""train.py: from images to a finished run directory."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leanvit.app import loggers, names, processes, provenance
+from leanvit.app.build import build_classifier, build_data, load_splits, make
+from leanvit.app.check import check_training
+from leanvit.app.finished import Run
+from leanvit.app.jobs import keep_config
+from leanvit.app.nets import first_net, load_run
+from leanvit.app.request import Request
+from leanvit.classifiers.linear import last_linear
+from leanvit.data.images import ImageSet
+from leanvit.data.long_tail import class_counts_line
+from leanvit.device import choose_precision, find_device
+from leanvit.evaluation.measure.evaluate import evaluate
+from leanvit.evaluation.measure.predict import Trained, predict, predict_exits
+from leanvit.evaluation.pictures.data_figures import class_counts
+from leanvit.evaluation.pictures.figures import learning_curves
+from leanvit.lightweight.early_exit import EarlyExit
+from leanvit.lightweight.exit_threshold import pick_threshold
+from leanvit.training.classifier import Classifier
+from leanvit.training.data_module import ImageDataModule
+from leanvit.training.fit import Monitor, Training, fit
+from leanvit.weights import read_checkpoint, write_checkpoint
+
+
+def work(request: Request) -> None:
+    """Train, evaluate, and leave metrics.json last of all."""
+    check_training(request)
+    config, run_dir = request.config, request.run_dir
+    splits = load_splits(config)
+    data = build_data(config, splits)
+    classifier = build_classifier(config, data, *first_net(request, data))
+    keep_config(config, request.choices, run_dir, splits.train.classes)
+    counts = data.train.class_counts.tolist()
+    if processes.is_first_rank():
+        print(class_counts_line(data.train, data.val, data.test), file=sys.stderr)
+    if request.trains_nothing:
+        training = without_training(request, classifier, data)
+    else:
+        training = fit_logged(request, classifier, data, monitor=config.monitor)
+    if not processes.is_first_rank():
+        return
+    figures = run_dir / "figures"
+    title = f"training images, {splits.source}"
+    class_counts(counts, splits.train.classes, figures / "class_counts.png", title)
+    if training.history:
+        learning_curves(training.history, figures / "learning_curves.png", training.best_epoch)
+    run = Run(run_dir)
+    serve_target(run, training.precision, data.val, training.device, config.memory_gib)
+    evaluate(
+        run_dir,
+        load_run(run, precision=training.precision),
+        {"val": data.val, "test": data.test},
+        train_counts=counts,
+        source=splits.source,
+        device=training.device,
+        memory_gib=config.memory_gib,
+        about={
+            **provenance.provenance(
+                "train",
+                request.overrides,
+                name=run_dir.name,
+                choices=provenance.row_choices(request),
+                overrides=provenance.overrides_of(request),
+                choices_hash=seedless_digest(request),
+                seed=config.seed,
+            ),
+            "training": provenance.about_training(training, config.monitor),
+        },
+    )
+
+
+def seedless_digest(request: Request) -> str:
+    """What runs of other seeds have in common with this one."""
+    before = request.begins.told if request.begins else {}
+    teacher = request.teacher.told.get("choices_hash") if request.teacher else None
+    return names.seedless_digest(request.config, request.choices, before, teacher)
+
+
+def fit_logged(
+    request: Request, module: Any, data: ImageDataModule, monitor: Monitor = "val/loss"
+) -> Training:
+    """Fit with the chosen logger and trainer."""
+    config = request.config
+    trainer: Mapping[str, Any] = {**config.trainer}
+    if num := processes.num_ranks():
+        trainer = {**trainer, "devices": num}
+    with loggers.logger(config, request.run_dir) as logger:
+        return fit(
+            module,
+            data,
+            request.run_dir,
+            max_epochs=config.max_epochs,
+            monitor=monitor,
+            ema_decay=config.ema_decay,
+            logger=logger,
+            **trainer,
+        )
+
+
+def without_training(request: Request, classifier: Classifier, data: ImageDataModule) -> Training:
+    """Keep the pretrained net as best.ckpt, with tau-normalisation after that.
+
+    Returns:
+        a training without epochs.
+    """
+    config = request.config
+    device = find_device(config.trainer.accelerator)
+    precision = config.trainer.precision
+    precision = choose_precision(device) if precision == "auto" else precision
+    if request.classifier == "tau_norm":
+        rescale(config, classifier, data, device, "bf16" in precision)
+    contents = {
+        "state_dict": classifier.state_dict(),
+        "classes": list(classifier.classes),
+        "epoch": -1,
+    }
+    write_checkpoint(contents, request.run_dir / "checkpoints" / "best.ckpt")
+    return Training([], 0, device, precision)
+
+
+def rescale(
+    config: Any,
+    classifier: Classifier,
+    data: ImageDataModule,
+    device: torch.device,
+    bfloat16: bool,
+) -> None:
+    """tau-normalisation: the head rescaled by the validation images."""
+    net, classes, size = classifier.net, classifier.classes, config.data.image_size
+    trained = Trained(net, classifier.mean, classifier.std, classes, size, bfloat16)
+    features: list[Tensor] = []
+    hook = last_linear(net)[2].register_forward_pre_hook(
+        lambda _, inputs: features.append(inputs[0].float().cpu())
+    )
+    predict(trained, data.val, device, memory_gib=config.memory_gib)
+    hook.remove()
+    net.to("cpu")
+    method = make(config.classifier, "classifier")
+    tau = method.rescale(net, torch.cat(features), data.val.labels)
+    print(f"tau {tau}", file=sys.stderr)
+
+
+def serve_target(
+    run: Run, precision: str, val: ImageSet, device: torch.device, memory_gib: float | None
+) -> None:
+    """Where a run's net has exits and a target, put the threshold that serves it into
+    ``best.ckpt``.
+
+    Raises:
+        LeanvitError: the target is out of reach.
+    """
+    if (run.config.get("lightweight") or {}).get("target") is None:
+        return
+    trained = load_run(run, precision=precision)
+    net, path = trained.net, run.path / "checkpoints" / "best.ckpt"
+    assert isinstance(net, EarlyExit) and net.target is not None  # no other method has one
+    probabilities = predict_exits(trained, val, device, memory_gib=memory_gib)
+    macs = net.exit_macs(trained.image_size)
+    picked = pick_threshold(probabilities, val.labels, macs, net.target, net.criterion)
+    contents = read_checkpoint(path)
+    print(
+        f"an image leaves from a confidence of {picked.threshold:.4f} on: {picked.macs_left:.3f} "
+        f"of the MACs, {100 * picked.accuracy_gained:+.2f} points on validation images",
+        file=sys.stderr,
+    )
+    contents["state_dict"]["net.threshold"].fill_(picked.threshold)
+    write_checkpoint(contents, path)

@@ -1,0 +1,81 @@
+"""What went wrong, as one line for the person at the keyboard."""
+
+import os
+import sys
+import traceback
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from leanvit.errors import LeanvitError
+from leanvit.values import nearest
+
+
+def traceback_wanted() -> bool:
+    return os.environ.get("LEANVIT_TRACEBACK") == "1"
+
+
+def say(error: BaseException) -> int:
+    """Print an error; the exit status that belongs to it: 2 for the command line, 1 for others."""
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted: the same command goes on where it was", file=sys.stderr)
+        return 130
+    if traceback_wanted():
+        traceback.print_exception(error)
+    print(f"error: {explain(error)}", file=sys.stderr, flush=True)
+    return 2 if isinstance(error, HydraException | OmegaConfBaseException) else 1
+
+
+def explain(error: BaseException) -> str:
+    """One line: what, where, how to mend it."""
+    cause = error
+    while cause.__cause__ is not None and not isinstance(cause, LeanvitError):
+        if isinstance(cause, MissingConfigException):
+            break
+        cause = cause.__cause__
+    if isinstance(cause, LeanvitError):
+        return str(cause)
+    if isinstance(cause, MissingConfigException):
+        return _unknown_choice(cause)
+    if isinstance(cause, OmegaConfBaseException):
+        return _unknown_key(cause) or " ".join(str(cause).split())
+    if _is_out_of_memory(cause):
+        return "out of memory: lower batch_size, or choose a smaller model"
+    text = " ".join(str(cause).split())
+    if text.startswith("Ambiguous value for argument"):
+        return f"{text.split(chr(39))[1]} gives several values: for a grid of them add -m"
+    if isinstance(cause, HydraException):
+        return text
+    return f"{type(cause).__name__}: {text} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error).lower()
+
+
+def _unknown_choice(error: MissingConfigException) -> str:
+    wanted = error.missing_cfg_file or ""
+    if not error.options:
+        return f"there is no {wanted}: see the folders of conf/"
+    group, _, name = wanted.rpartition("/")
+    return f"there is no {group}={name}: {nearest(name, list(error.options))}"
+
+
+def _unknown_key(error: OmegaConfBaseException) -> str | None:
+    if error.key is None or not isinstance(error.parent_node, DictConfig):
+        return None
+    if "Missing mandatory value" in str(error):
+        return f"{error.full_key} must be given: {error.full_key}=..."
+    names = [str(key) for key in error.parent_node]
+    if str(error.key) in names:
+        return None
+    where = str(error.full_key).rpartition(".")[0]
+    if not names:
+        return f"there is no {error.full_key} without a {where}: choose one with {where}=..."
+    hint = nearest(str(error.key), names)
+    if where and hint.startswith("choose"):
+        hint = f"{hint} in {where}"
+    return f"there is no {error.full_key}: {hint}"
