@@ -6,7 +6,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint train eval sweep report complexity data bench clean
+.PHONY: help setup demo test lint train eval sweep report complexity data bench start clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -28,7 +28,7 @@ demo: setup  ## train and compare a small grid on the built-in shapes (drawn, no
 	@echo "These are results on shapes drawn by the program. For photographs: make data train"
 
 test: setup  ## run every test
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup
 
 lint: setup  ## check style and types
 	$(RUN) -m ruff check .
@@ -54,7 +54,10 @@ data: setup  ## bring the course images into data/: make data SOURCE=cifar10_cou
 	$(RUN) src/prepare.py $(if $(SOURCE),source=$(SOURCE))
 
 bench: setup  ## measure the data path against ImageFolder with two workers, in one run
-	$(RUN) src/bench.py $(ARGS)
+	$(RUN) tools/data_path.py $(ARGS)
+
+start: setup  ## measure how soon a command answers, and how soon a net is trained
+	$(RUN) tools/start.py $(ARGS)
 
 clean:  ## remove .venv and caches; data/ and outputs/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from leanvit.evaluation.calibration import fit_temperature
-from leanvit.evaluation.metrics import classification_metrics
+from leanvit.evaluation.measure.calibration import fit_temperature
+from leanvit.evaluation.measure.metrics import classification_metrics
 
 CLASSES = ["disc", "cross", "star"]
 SHAPES = "built-in shapes, drawn by leanvit (not photographs), seed 0"

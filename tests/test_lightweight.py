@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
-from scripts import TINY_DATA, run
-from test_contracts import GROUPS, LABELS, config_of, small_images
+from composed import GROUPS, config_of, leave_first_stage, request_of
+from scripts import TINY_DATA, call
+from test_contracts import LABELS, small_images
 from torch import Tensor, nn
 
-import assemble
-import lightweighting
+from leanvit.app.check import check_training
+from leanvit.app.finished import Run
+from leanvit.app.nets import build_net, load_run, take_over_method, wrap
+from leanvit.contracts import plain_net
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.cost import cost
-from leanvit.lightweight.plain import plain_net
+from leanvit.evaluation.cost.cost import cost
 from leanvit.training.parameter_groups import parameter_groups
 
 METHODS = sorted(set(GROUPS["lightweight"]) - {"none"})
@@ -41,7 +42,7 @@ def wrapped(method: str, model: str) -> nn.Module:
     if method == "distill":
         config.lightweight.teacher = "given"
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
-    return lightweighting.wrap(config, assemble.build_net(config, 4), teacher)
+    return wrap(config, build_net(config, 4), teacher)
 
 
 @pytest.mark.parametrize("model", GROUPS["model"])
@@ -104,102 +105,84 @@ def test_what_a_method_adds_learns_as_fast_as_the_head() -> None:
     assert scales[id(first)] == pytest.approx(0.01 * 0.5**4)
 
 
-def test_a_run_cannot_teach_a_net_that_teaches_itself() -> None:
-    config = config_of("model=vit", "lightweight=dynamic_vit")
-    config.lightweight.teacher = "outputs/a_run"
-    with pytest.raises(LeanvitError, match="teacher=outputs/a_run: give true or false"):
-        lightweighting.wrap(config, assemble.build_net(config, 4))
+def finished_early_exit(folder: Path, after: list[int]) -> tuple[Path, nn.Module]:
+    """The run of a net whose exits are served by another threshold than its config says."""
+    asked = ["lightweight=early_exit", f"lightweight.after={after}", "lightweight.threshold=1.5"]
+    run_dir = leave_first_stage(folder, *VIT, *(each.replace(" ", "") for each in asked))
+    config = Run(run_dir).config
+    net = wrap(config, build_net(config, 4))
+    net.threshold.fill_(0.61)
+    state = {f"net.{name}": value for name, value in net.state_dict().items()}
+    (run_dir / "checkpoints").mkdir()
+    torch.save({"state_dict": state}, run_dir / "checkpoints" / "best.ckpt")
+    return run_dir, net
 
 
-def test_a_threshold_that_is_given_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    net = finished_early_exit(tmp_path, after=[1, 3])
-    config = early_exit_config(tmp_path, after=[1, 3])
+def second_stage(run_dir: Path, *said: str) -> tuple[nn.Module, list[str]]:
+    """The net that goes on from a run, and which of its method's weights begin untrained."""
+    request = request_of(f"pretrained={run_dir}", "lightweight=early_exit", *said)
+    net = wrap(request.config, build_net(request.config, 4))
+    return net, take_over_method(request, request.begins, net)
+
+
+def test_a_threshold_that_is_given_stays(tmp_path: Path) -> None:
+    run_dir, net = finished_early_exit(tmp_path, after=[1, 3])
     for said, expected in (
         ([], 0.61),
-        (["lightweight.threshold=1.5"], 1.5),
+        (["lightweight.threshold=1.25"], 1.25),
         (["lightweight.criterion=entropy"], 1.5),
     ):
-        again = lightweighting.wrap(config, plain_net(wrapped("early_exit", "vit")))
-        monkeypatch.setattr(lightweighting, "command_line_says", lambda said=said: said)
-        lightweighting.load_method(config, again)
-        assert float(again.threshold) == pytest.approx(expected)
+        again, untrained = second_stage(run_dir, *said)
+        assert float(again.threshold) == pytest.approx(expected) and not untrained
         assert torch.equal(again.heads[0][1].weight, net.heads[0][1].weight)
 
 
-def test_a_threshold_beside_a_target_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = config_of("model=vit", "lightweight=early_exit")
-    lightweighting.check_threshold(config)
-    said = ["lightweight.threshold=0.8"]
-    monkeypatch.setattr(lightweighting, "command_line_says", lambda: said)
+def test_a_threshold_beside_a_target_is_refused() -> None:
+    asked = ["model=vit", "data=shapes", "trainer=cpu", "lightweight=early_exit"]
+    check_training(request_of(*asked))
+    said = [*asked, "lightweight.threshold=0.8"]
     with pytest.raises(LeanvitError, match=r"serves .*accuracy_drop:0.3: add lightweight.target=n"):
-        lightweighting.check_threshold(config)
-    config.lightweight.target = None
-    lightweighting.check_threshold(config)
+        check_training(request_of(*said))
+    check_training(request_of(*said, "lightweight.target=null"))
 
 
 def test_what_stands_elsewhere_is_not_taken_over(tmp_path: Path) -> None:
-    finished_early_exit(tmp_path, after=[2, 3])
-    config = early_exit_config(tmp_path, after=[1, 2, 3])
-    again = lightweighting.wrap(config, plain_net(wrapped("early_exit", "vit")))
-    drawn = again.heads[0][1].weight.clone()
-    lightweighting.load_method(config, again)
-    assert torch.equal(again.heads[0][1].weight, drawn)
-    assert lightweighting.begins_untrained(config, again)
+    run_dir, net = finished_early_exit(tmp_path, after=[2, 3])
+    said = "lightweight.after=[1,2,3]"
+    again, untrained = second_stage(run_dir, said)
+    config = request_of(f"pretrained={run_dir}", "lightweight=early_exit", said).config
+    drawn = wrap(config, build_net(config, 4))
+    assert torch.equal(again.heads[0][1].weight, drawn.heads[0][1].weight)
+    assert untrained and all(name.startswith("heads.0") for name in untrained)
+    for ours, theirs in zip(again.heads[1:], net.heads, strict=True):
+        assert torch.equal(ours[1].weight, theirs[1].weight)
+    assert not second_stage(run_dir, "lightweight.after=[3]")[1]
 
 
-def early_exit_config(run_dir: Path, after: list[int]) -> DictConfig:
-    config = config_of(
-        "model=vit", "data=shapes", "lightweight=early_exit", f"pretrained={run_dir}"
-    )
-    config.lightweight.after, config.lightweight.threshold = after, 1.5
-    return config
-
-
-def finished_early_exit(run_dir: Path, after: list[int]) -> nn.Module:
-    config = early_exit_config(run_dir, after)
-    net = lightweighting.wrap(config, plain_net(wrapped("early_exit", "vit")))
-    net.threshold.fill_(0.61)
-    (run_dir / "checkpoints").mkdir()
-    state = {f"net.{name}": value for name, value in net.state_dict().items()}
-    torch.save({"state_dict": state}, run_dir / "checkpoints" / "best.ckpt")
-    OmegaConf.save(OmegaConf.create({"lightweight": config.lightweight}), run_dir / "config.yaml")
-    return net
-
-
-@pytest.mark.parametrize("given", ["ratios=[0.5,0.5,0.5]", "after=3", "ratios=0.5 after=2"])
-def test_one_number_is_a_list_of_one(given: str) -> None:
-    method = "early_exit" if given == "after=3" else "dynamic_vit"
-    options = [f"lightweight.{each}" for each in given.split()]
-    config = config_of("model=vit", "data=shapes", f"lightweight={method}", *options)
-    with torch.device("meta"):
-        net = lightweighting.wrap(config, assemble.build_net(config, 4))
-    assert len(net.after) == (3 if "[" in given else 1)
-
-
-@pytest.mark.parametrize("given", ["tome r=8.5", "early_exit after=x", "evit blocks=[1,true]"])
-def test_what_is_no_number_is_told(given: str) -> None:
+@pytest.mark.parametrize("given", ["tome r=8.5", "early_exit after=x", "dynamic_vit teacher=a_run"])
+def test_what_a_method_does_not_take_is_told(given: str) -> None:
     method, value = given.split()
     config = config_of("model=vit", "data=shapes", f"lightweight={method}", f"lightweight.{value}")
-    with torch.device("meta"), pytest.raises(LeanvitError, match="give whole numbers"):
-        lightweighting.wrap(config, assemble.build_net(config, 4))
+    with torch.device("meta"), pytest.raises(LeanvitError, match=f"lightweight.{value} "):
+        wrap(config, build_net(config, 4))
 
 
 def test_every_method_trains_on_a_finished_net_and_comes_back(tmp_path: Path) -> None:
     common = [*TINY_DATA, "trainer=cpu", "max_epochs=1", "batch_size=64", f"outputs={tmp_path}"]
-    first = run("train.py", *VIT, *common)
+    first = call("train.py", *VIT, *common)
     assert first.returncode == 0, first.stderr
     base = Path(first.stdout.splitlines()[-1])
     others = ",".join(method for method in METHODS if method != "distill")
     second = [f"pretrained={base}", "trainer=cpu", "max_epochs=1", f"outputs={tmp_path}"]
-    done = run("train.py", "-m", *second, f"lightweight={others}", "batch_size=64")
+    done = call("train.py", "-m", *second, f"lightweight={others}", "batch_size=64")
     assert done.returncode == 0, done.stderr
     taught = ["lightweight=distill", f"lightweight.teacher={base}", "loss=balanced_softmax"]
-    done = run("train.py", *second, *taught, "sampler=class_aware", "mix=mixup")
+    done = call("train.py", *second, *taught, "sampler=class_aware", "mix=mixup")
     assert done.returncode == 0, done.stderr
     (early_exit,) = tmp_path.glob("shapes/vit-early_exit-*")
-    untrained = ["-m", "max_epochs=0", "trainer=cpu", f"outputs={tmp_path}"]
-    target = "lightweight.target=macs:0.6"
-    done = run("train.py", f"pretrained={early_exit}", target, *untrained)
+    untrained = ["max_epochs=0", "trainer=cpu", f"outputs={tmp_path}"]
+    target = ["lightweight=early_exit", "lightweight.target=macs:0.6"]
+    done = call("train.py", f"pretrained={early_exit}", *target, *untrained, "-m")
     assert done.returncode == 0, done.stderr
     found = {}
     for path in tmp_path.glob("shapes/*/metrics.json"):
@@ -209,7 +192,7 @@ def test_every_method_trains_on_a_finished_net_and_comes_back(tmp_path: Path) ->
             retargeted = metrics
             continue
         found[method] = metrics
-        again = assemble.load_run(path.parent, "32-true")
+        again = load_run(Run(path.parent))
         with np.load(path.parent / "predictions.npz") as saved:
             if method in ("early_exit", "a_vit"):
                 assert saved["test_macs"].mean() == pytest.approx(metrics["cost"]["macs_used"])

@@ -2,16 +2,16 @@
 
 import pytest
 import torch
+from composed import GROUPS
 from scripts import SHARED
-from test_contracts import GROUPS, small_config
+from test_contracts import net_of
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-import assemble
 from leanvit.augment.normalise import channel_statistics, normalise
 from leanvit.data.course import course
+from leanvit.device import choose_precision
 from leanvit.models.attention import fastest_attention
-from leanvit.training.fit import choose_precision
 from leanvit.training.parameter_groups import parameter_groups
 
 ARCHIVE = SHARED / "data" / "cifar10_course.zip"
@@ -38,7 +38,7 @@ def loss_of(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 @pytest.mark.skipif(not ARCHIVE.exists(), reason="the real archive does not stand beside")
 @pytest.mark.parametrize("name", GROUPS["model"])
 def test_a_few_steps_lower_the_loss(name: str, images: tuple[Tensor, Tensor]) -> None:
-    net = assemble.build_net(small_config(name), num_classes=10).train()
+    net = net_of(name, num_classes=10).train()
     net = net.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(parameter_groups(net, 0.05), lr=2e-4, fused=True)
     with torch.no_grad():

@@ -1,29 +1,20 @@
 """The studies of conf/sweep: each is a grid of jobs that compose, and says how large it is."""
 
 import math
-from functools import cache
 from itertools import zip_longest
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from composed import config_of, request_of
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig
 from scripts import ROOT
 
-import checks
-from naming import choices_hash
+from leanvit.app import names
+from leanvit.app.check import check_training
+from leanvit.app.request import Request
 
 SWEEPS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
 SEEDS = ["seed=0", "seed=1", "seed=2"]
-
-
-@cache  # composing takes a fifth of a second
-def config_of(*overrides: str) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", list(overrides), return_hydra_config=True)
 
 
 def values_of(name: str) -> list[list[str]]:
@@ -56,8 +47,8 @@ def test_every_value_of_a_sweep_composes(name: str) -> None:
     values = [each for each in values_of(name) if each != SEEDS]
     for job in zip_longest(*values):
         overrides = [value or each[0] for value, each in zip(job, values, strict=True)]
-        config = config_of(f"sweep={name}", *overrides)
-    checks.check_choices(config)  # builds the net of the last, without memory
+        request = request_of(f"sweep={name}", *overrides, "trainer=cpu")
+    check_training(request)  # builds the net of the last, without memory
 
 
 @pytest.mark.parametrize(
@@ -71,11 +62,14 @@ def test_every_value_of_a_sweep_composes(name: str) -> None:
 def test_a_study_is_made_of_published_rows(name: str, value: str, experiment: str) -> None:
     base, _, values = values_of(name)
     assert value in values
-    job = config_of(f"sweep={name}", *base, value)
-    assert choices_hash(job) == choices_hash(config_of(f"experiment={experiment}"))
+    job = request_of(f"sweep={name}", *base, value)
+    assert digest_of(job) == digest_of(request_of(f"experiment={experiment}"))
 
 
 def test_a_job_of_a_study_is_the_run_that_is_asked_for_singly() -> None:
     """What the study has trained is finished, and conversely."""
-    job, single = config_of("sweep=ablation_heads"), config_of()
-    assert job.hydra.sweep.subdir == single.hydra.sweep.subdir
+    assert request_of("sweep=ablation_heads").run_dir == request_of().run_dir
+
+
+def digest_of(request: Request) -> str:
+    return names.digest(request.config, request.choices)

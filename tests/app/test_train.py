@@ -1,8 +1,7 @@
-"""From the command line: train, kill, resume, evaluate, a grid with failing jobs."""
+"""One training: killed and gone on with, finished, evaluated again, stopped, in two processes."""
 
 import csv
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -10,11 +9,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scripts import SHARED, TINY_COATNET, TINY_DATA, TINY_VIT, only_run, run, start, wait_for
-from test_notebook import execute
+from scripts import (
+    SHARED,
+    TINY_COATNET,
+    TINY_DATA,
+    TINY_VIT,
+    call,
+    fork,
+    kill_at,
+    only_run,
+    run,
+    start,
+    wait_for,
+)
 
-import assemble
+from leanvit.app.finished import Run
+from leanvit.app.nets import load_run
 from leanvit.errors import LeanvitError
+
+pytestmark = pytest.mark.xdist_group("train")  # one fixture for all
 
 # after half of the epochs other losses, samplers and mixings hold: a killed run must find them too
 PHASES = ["loss@late.loss=class_balanced", "sampler@late.sampler=balanced", "mix@late.mix=none"]
@@ -26,15 +39,15 @@ TINY = [*TINY_DATA, *TINY_COATNET, *PHASES, "max_epochs=4", "batch_size=32", "tr
 def killed_and_whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """The same choices trained without a stop, and killed twice on the way."""
     whole, killed = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
-    uninterrupted = start("train.py", *TINY, f"outputs={whole}")
-    for epoch in ("epoch 1/", "epoch 3/"):
-        with start("train.py", *TINY, f"outputs={killed}") as process:
-            wait_for(process, epoch)
-            process.kill()
-    finished = run("train.py", *TINY, f"outputs={killed}")
+    uninterrupted = call("train.py", *TINY, f"outputs={whole}")
+    assert uninterrupted.returncode == 0, uninterrupted.stderr
+    with start("train.py", *TINY, f"outputs={killed}") as process:
+        wait_for(process, "epoch 1/")
+        process.kill()
+    log = killed / "log"
+    kill_at(fork(log, "train.py", *TINY, f"outputs={killed}"), log, "epoch 3/")
+    finished = call("train.py", *TINY, f"outputs={killed}")
     assert finished.returncode == 0, finished.stderr
-    _, err = uninterrupted.communicate()
-    assert uninterrupted.returncode == 0, err
     return only_run(whole), only_run(killed), finished.stderr
 
 
@@ -95,7 +108,7 @@ def test_a_run_leaves_what_it_promises(killed_and_whole: tuple[Path, Path, str])
 def test_a_finished_run_is_not_trained_again(killed_and_whole: tuple[Path, Path, str]) -> None:
     run_dir, _, _ = killed_and_whole
     before = (run_dir / "metrics.json").stat().st_mtime_ns
-    again = run("train.py", *TINY, f"outputs={run_dir.parents[1]}")
+    again = call("train.py", *TINY, f"outputs={run_dir.parents[1]}")
     assert again.returncode == 0
     assert "is finished" in again.stderr
     assert "shapes" in again.stdout
@@ -106,9 +119,9 @@ def test_a_second_stage_keeps_the_net_the_images_and_the_split(
     killed_and_whole: tuple[Path, Path, str], tmp_path: Path
 ) -> None:
     first, _, _ = killed_and_whole
-    stages = ["classifier=none,retrain,tau_norm,lws", "max_epochs=1", "seed=1", "trainer=cpu"]
+    stages = ["classifier=none,retrain,tau_norm,lws", "max_epochs=1", "trainer=cpu"]
     options = ["backbone_lr=0.5", "batch_size=64", f"outputs={tmp_path}"]
-    done = run("train.py", "-m", f"pretrained={first}", *stages, *options)
+    done = call("train.py", "-m", f"pretrained={first}", *stages, *options)
     assert done.returncode == 0, done.stderr
 
     def weights(run_dir: Path) -> dict[str, torch.Tensor]:
@@ -142,7 +155,7 @@ def test_eval_repeats_the_result_and_takes_other_images(
     killed_and_whole: tuple[Path, Path, str], tmp_path: Path
 ) -> None:
     whole, killed, _ = killed_and_whole
-    done = run("eval.py", f"run={whole},{killed}", "device=cpu", cwd=tmp_path)
+    done = call("eval.py", f"run={whole},{killed}", "device=cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for run_dir in (whole, killed):
         again = json.loads((run_dir / "eval" / "again" / "metrics.json").read_text())
@@ -155,78 +168,37 @@ def test_eval_repeats_the_result_and_takes_other_images(
             pixels = np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "others" / label / f"{i}.png")
     others = ["data=folder", "data.source=others", f"data.data_dir={tmp_path}"]
-    done = run("eval.py", f"run={whole}", *others, "device=cpu", cwd=tmp_path)
+    done = call("eval.py", f"run={whole}", *others, "device=cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    other = tmp_path / "other.ckpt"  # of a net of the same shape for other classes
-    saved = torch.load(whole / "checkpoints" / "best.ckpt", weights_only=False)
-    torch.save({**saved, "classes": saved["classes"][::-1]}, other)
-    with pytest.raises(LeanvitError, match="another model: it was trained for"):
-        assemble.load_run(whole, "32-true", str(other))
-    with pytest.raises(LeanvitError, match="no checkpoint"):
-        assemble.load_run(whole, "32-true", __file__)
     (place,) = (whole / "eval").glob("folder-others-*")
     metrics = json.loads((place / "metrics.json").read_text())
     assert metrics["test"]["n"] == 6
     assert "val" not in metrics
+    other = tmp_path / "other.ckpt"  # of a net of the same shape for other classes
+    saved = torch.load(whole / "checkpoints" / "best.ckpt", weights_only=False)
+    torch.save({**saved, "classes": saved["classes"][::-1]}, other)
+    with pytest.raises(LeanvitError, match="another model: it was trained for"):
+        load_run(Run(whole), str(other))
+    with pytest.raises(LeanvitError, match="no checkpoint"):
+        load_run(Run(whole), __file__)
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    outputs = tmp_path_factory.mktemp("grid")
-    grid = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "trainer=cpu", f"outputs={outputs}"]
-    return outputs, [*grid, "loss=ce,focal", "model.heads=2,5", "-m"]
-
-
-def test_a_grid_finishes_around_failing_jobs(grid: tuple[Path, list[str]]) -> None:
-    outputs, arguments = grid
-    with start("train.py", *arguments) as process:
-        # the first job dies as under the kernel's memory killer: its process is gone at once
-        wait_for(process, "vit-ce-shuffle")
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while not children.read_text().split():
-            pass
-        os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
-        out, err = process.communicate()
-    assert process.returncode == 1
-    errors = {path.parent: path.read_text() for path in outputs.rglob("error.txt")}
-    assert len(errors) == 3  # one was killed, dim 24 is not divisible by 5 in two
-    assert sum("SIGKILL" in text for text in errors.values()) == 1
-    assert sum("24 is not divisible by heads 5" in text for text in errors.values()) == 2
-    assert "Traceback" not in err
-    (finished,) = outputs.rglob("metrics.json")
-    for name in ("comparison.md", "comparison.csv"):
-        (table,) = outputs.glob(f"grids/*/{name}")
-        text = table.read_text()
-        assert "not divisible" in text and "focal" in text
-    assert "not photographs" in out
-
-    before = finished.stat().st_mtime_ns  # again: finished jobs are skipped, the killed one runs
-    again = run("train.py", *arguments)
-    assert again.returncode == 1
-    assert "is finished" in again.stderr
-    assert finished.stat().st_mtime_ns == before
-    assert len(list(outputs.rglob("metrics.json"))) == 2
-    assert len(list(outputs.rglob("error.txt"))) == 2
-    (table,) = outputs.glob("grids/*/comparison.csv")
-    rows = list(csv.DictReader(table.open()))
-    scores = [float(row["validation"]) for row in rows if row["validation"]]
-    assert len(scores) == 2 and scores == sorted(scores, reverse=True)
-
-
-def test_the_notebook_reads_the_grid(
-    grid: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outputs = execute([grid[0]], tmp_path, monkeypatch)
-    (table,) = [o.data["text/markdown"] for o in outputs if "text/markdown" in o.get("data", {})]
-    assert "focal" in table and "not divisible by heads" in table
-    assert len([o for o in outputs if "image/png" in o.get("data", {})]) == 2
-
-
-def test_report_over_the_grid(grid: tuple[Path, list[str]], tmp_path: Path) -> None:
-    outputs, _ = grid
-    done = run("report.py", f"run={outputs}", f"output={tmp_path}", cwd=tmp_path)
+def test_a_preset_is_called_by_its_own_name(tmp_path: Path) -> None:
+    """A preset is one YAML of a class that exists; its folder, row and metrics bear its name."""
+    preset = "\n".join(each.removeprefix("model.").replace("=", ": ") for each in TINY_VIT[1:])
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "vit_small.yaml").write_text(f"defaults: [vit]\n{preset}\n")
+    outputs = f"outputs={tmp_path}/outputs"
+    own = ["--config-dir", str(tmp_path / "conf"), *TINY_DATA, outputs, "trainer=cpu"]
+    done = call("train.py", *own, "model=vit_small", "max_epochs=1", "mix=none")
     assert done.returncode == 0, done.stderr
-    assert "focal" in (tmp_path / "comparison.md").read_text()
+    run_dir = only_run(tmp_path / "outputs")
+    assert run_dir.name.startswith("vit_small-ce-shuffle-")
+    assert json.loads((run_dir / "metrics.json").read_text())["choices"]["model"] == "vit_small"
+    assert any(line.startswith("vit_small ") for line in done.stdout.splitlines())
+    done = call("train.py", f"pretrained={run_dir}", "max_epochs=1", outputs, "trainer=cpu")
+    assert done.returncode == 0, done.stderr  # though Hydra finds no such choice here
+    assert Path(done.stdout.splitlines()[-1]).name.startswith("vit_small-ce-shuffle-")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +235,7 @@ def test_two_processes_train_one_net(tmp_path: Path) -> None:
 def test_the_real_archive_trains(tmp_path: Path) -> None:
     source = SHARED / "data" / "cifar10_course.zip"
     real = [f"data.source={source}", f"data.data_dir={tmp_path}", "max_epochs=1"]
-    done = run(
+    done = call(
         "train.py", *real, *TINY_COATNET, "batch_size=256", "mix=none", f"outputs={tmp_path}"
     )
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,225 @@
+"""What a person gets wrong is refused in one line before any data is read; nothing is left."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from composed import leave_first_stage
+from fake_runs import write_fake_run
+from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call
+
+from leanvit.app import compress, pretrain, processes, train
+
+SHAPES = ["data=shapes", "trainer=cpu"]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """The line that a command is refused in."""
+
+    def read(*given: object) -> None:
+        raise AssertionError("data was read, or a process started")
+
+    for module in (train, pretrain, compress):
+        monkeypatch.setattr(module, "load_splits", read)
+    monkeypatch.setattr(processes, "run_ranks", read)
+
+    def refused(*arguments: str, script: str = "train.py", status: int | None = None) -> str:
+        done = call(script, *arguments, f"outputs={tmp_path}/outputs")
+        assert done.returncode == (status or done.returncode) and done.returncode in (1, 2)
+        lines = [line for line in done.stderr.splitlines() if not line.startswith(str(tmp_path))]
+        assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+        assert done.stdout == "" and "Traceback" not in done.stderr
+        assert not list(tmp_path.glob("outputs/*/*")), "it left something behind"
+        return lines[0].removeprefix("error: ")
+
+    return refused
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "gradient_clip=-1",  # was gradient ascent
+        "ema_decay=2",
+        "ema_decay=nan",
+        "optimizer.lr=0",
+        "optimizer.lr=abc",
+        "optimizer.lr=nan",
+        "optimizer.lr=[1,2]",
+        "optimizer.weight_decay=-1",
+        "optimizer=sgd optimizer.momentum=2",
+        "scheduler.warmup_fraction=2",
+        "model.depth=0",
+        "model.mlp_dim=0",
+        "model.dropout=-1",
+        "model.heads=True",
+        "memory_gib=nan",
+        "compile=maybe",
+        "val_fraction=0.999",
+        "val_fraction=1.5",
+        "batch_size=0",
+        "batch_size=1.5",
+        "max_epochs=abc",
+        "max_epochs=0",
+        "num_workers=-1",
+        "seed=-1",
+        "layer_decay=0",
+        "backbone_lr=-1",
+        "monitor=val/acuracy",
+        "trainer.devices=99",
+        "trainer.devices=2",
+        "trainer.devices=0",
+        "trainer.accelerator=tpu",
+        "trainer.precision=b16",
+        "trainer.precision=16-mixed",
+        "loss=focal loss.gamma=-1",
+        "loss.label_smoothing=1.5",
+        "loss@late.loss=focal late.loss.gamma=-1",
+        "loss@late.loss=focal late.start=2",
+        "augment.flip=2",
+        "mix=mixup mix.alpha=0",
+        "sampler=repeat_factor sampler.threshold=0",
+        "data.num_train=0",
+        "data.image_size=0",
+        "data.imbalance=exp:0",
+        "data.imbalance=exp:10 data.imbalance_seed=-1",
+        "lightweight=tome lightweight.r=8.5",
+        "lightweight=early_exit lightweight.after=x",
+        "lightweight=evit lightweight.blocks=[1,true]",
+        "lightweight=early_exit lightweight.after=[0,99]",
+    ],
+)
+def test_a_value_that_cannot_be_is_named(given: str, refused: Callable[..., str]) -> None:
+    key, _, value = given.split()[-1].partition("=")
+    line = refused(*SHAPES, *given.split())
+    assert key.removeprefix("late.").split(".")[-1] in line
+    assert value.split(",")[0] in line
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("trainer.devices=2", "one process has one device, add trainer=ddp"),
+        ("trainer=ddp trainer.accelerator=cpu trainer.devices=99", "this machine has"),
+        ("+trainer.accumulate_grad_batches=4", "no trainer.accumulate_grad_batches"),
+        ("+model.width=4", "no model.width"),
+        ("model.patch_size=5", "patch_size 5"),
+        ("model.heads=7", "heads 7"),
+        ("model=coatnet data.image_size=36", "36"),
+        ("model.num_classes=3 loss=focal loss.alpha=[1,2]", "loss.alpha"),
+        ("loss@late.loss=ldam late.start=0.999", "no epoch is left before it or after it"),
+        ("mix=cmo mix@late.mix=cmo late.mix.exponent=0.5", "draw partners by other values"),
+        ("max_epochs=0", "at least 1: only a net taken over may stay as is"),
+        ("lightweight=distill", "wants a teacher: lightweight.teacher="),
+        ("lightweight=dynamic_vit lightweight.teacher=true", "not trained teaches nothing"),
+        ("lightweight=early_exit lightweight.threshold=0.8", "add lightweight.target=null"),
+        ("lightweight=tome model=coatnet", "fits model="),
+        ("model._target_=os.system", "none of leanvit's own parts"),
+        ("model._target_=leanvit.models.vit.Nothing", "there is no leanvit.models.vit.Nothing"),
+    ],
+)
+def test_values_that_do_not_fit_each_other_say_the_mend(
+    given: str, words: str, refused: Callable[..., str]
+) -> None:
+    assert words in refused(*SHAPES, *given.split())
+
+
+def test_a_run_cannot_teach_a_net_that_teaches_itself(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
+    teacher = f"lightweight.teacher={leave_first_stage(tmp_path / 'before')}"
+    assert f"{teacher} must be a valid boolean" in refused(
+        *SHAPES, "lightweight=dynamic_vit", teacher
+    )
+
+
+def test_a_gpu_where_there_is_none(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "choose trainer=cpu" in refused("trainer=gpu", "data=shapes")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("model=linformer_vit", ["pretrain=mae", "LinformerViT", "pretrain=autoencoder"]),
+        ("model=coatnet pretrain=autoencoder", ["pretrain=autoencoder", "CoAtNet", "=vit"]),
+        ("pretrain.mask_ratio=1.0", ["mask_ratio=1.0"]),
+        ("pretrain.decoder_dim=0", ["decoder_dim=0"]),
+        ("max_epochs=0", ["max_epochs=0"]),
+        ("optimizer.lr=-1", ["optimizer.lr=-1"]),
+        ("gradient_clip=-1", ["gradient_clip=-1"]),
+    ],
+)
+def test_pretraining_refuses_as_well(
+    given: str, words: list[str], refused: Callable[..., str]
+) -> None:
+    line = refused(*SHAPES, *given.split(), script="pretrain.py", status=1)
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["method=prune method.macs=2", "method=prune method.steps=0", "method=prune method.epochs=-1",
+     "method=prune method.importance=luck", "method=quantize method.mode=int4",
+     "method=prune trainer.devices=99"],
+)  # fmt: skip
+def test_compression_refuses_as_well(
+    given: str, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    run = write_fake_run(tmp_path / "before")
+    shutil.copy(leave_first_stage(tmp_path / "config") / "config.yaml", run)
+    key, _, value = given.split()[-1].partition("=")
+    line = refused(f"run={run}", "trainer=cpu", *given.split(), script="compress.py", status=1)
+    assert key.split(".")[-1] in line and value in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "eval.py run={run} device=foo",
+        "eval.py run={run} memory_gib=nan",
+        "eval.py run={run} memory_gib=0",
+        "eval.py run={run} logit_adjust=-1",
+        "eval.py run={run} logit_adjust=nan",
+        "eval.py run={run} logit_adjust=yes",
+        "benchmark.py run={run} precision=16",
+        "benchmark.py run={run} rounds=5",
+        "benchmark.py run={run} threads=0",
+        "visualize.py run={run} num_images=few",
+        "visualize.py run={run} num_images=0",
+        "visualize.py run={run} block=-1",
+        "complexity.py measure=false model.dim=0",
+        "complexity.py measure=false model=coatnet model.dims=[0,1]",
+        "complexity.py model.depth=1 format=xml",
+    ],
+)
+def test_what_reads_finished_runs_refuses_as_well(
+    arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = leave_first_stage(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    done = call(*arguments.format(run=run).split())
+    key, _, value = arguments.split()[-1].partition("=")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert key.split(".")[-1] in done.stderr and value.split(",")[0] in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_is_taken_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusals above are of the values, not of something else that is wrong."""
+
+    class ReachedError(Exception):
+        pass
+
+    def read(*given: object) -> None:
+        raise ReachedError
+
+    monkeypatch.setattr(train, "load_splits", read)
+    for net in (TINY_VIT, TINY_COATNET):
+        done = call("train.py", *TINY_DATA, *net, "trainer=cpu", f"outputs={tmp_path}")
+        assert done.returncode == 1 and "Reached" in done.stderr

@@ -1,0 +1,117 @@
+"""The commands: help and slips are answered at once, and a traceback comes on request only."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_runs import write_failed_run
+from hydra.errors import HydraException
+from scripts import ROOT, call, environment, run
+
+from leanvit.app.command import as_list, check_flags
+
+SCRIPTS = sorted(path.name for path in (ROOT / "src").glob("*.py"))
+HEAVY = {"torch", "lightning", "torchvision", "torchmetrics", "matplotlib", "pandas", "timm"}
+QUICK = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as stop:
+    print("status", stop.code, file=sys.stderr)
+print("imported", *sorted(set(sys.modules) & {heavy}), file=sys.stderr)
+"""
+
+
+def quickly(script: str, *arguments: str) -> tuple[str, list[str]]:
+    """Standard output and the lines of standard error of a script that imported nothing heavy."""
+    program = [sys.executable, "-c", QUICK.replace("{heavy}", repr(HEAVY))]
+    program += [str(ROOT / "src" / script), *arguments]
+    env = environment(PYTHONPATH=str(ROOT / "src"))
+    done = subprocess.run(program, env=env, cwd=ROOT, text=True, capture_output=True, check=True)
+    *lines, imported = done.stderr.splitlines()
+    assert imported == "imported", imported
+    return done.stdout, lines
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_needs_nothing_heavy(script: str) -> None:
+    out, lines = quickly(script, "--help")
+    assert lines in ([], ["status 0"])
+    assert f"python src/{script}" in out
+    for line in (ROOT / "conf" / script.replace(".py", ".yaml")).read_text().splitlines():
+        if line and line[0].isalpha() and not line.startswith(("defaults", "hydra")):
+            assert line.partition(":")[0] in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("train.py model=vitt", "there is no model=vitt: did you mean vit"),
+        ("train.py model.depht=3", "there is no model.depht: did you mean depth"),
+        ("train.py loss=ce,focal", "gives several values: for a grid of them add -m"),
+        ("train.py loss=ce -m seed=1", "-m stands before all choices, or after them"),
+        ("pretrain.py pretrain=mea", "did you mean mae"),
+        ("compress.py method=prune", "run must be given: run=..."),
+        ("complexity.py --cfg", "there is no flag --cfg"),
+    ],
+)
+def test_a_slip_needs_nothing_heavy(arguments: str, words: str) -> None:
+    out, lines = quickly(*arguments.split())
+    line, status = lines
+    assert (out, status) == ("", "status 2")
+    assert line.startswith("error: ") and words in line
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_entry_script_is_a_docstring_and_a_call(script: str) -> None:
+    text = (ROOT / "src" / script).read_text()
+    assert text.count("\n") <= 40 and text.startswith('"""')
+    assert f"python src/{script}" in text
+
+
+def test_m_stands_first_or_last() -> None:
+    for arguments in (["-m", "a=1,2"], ["a=1,2", "-m"], ["--multirun", "a=1", "b=2"], ["-m"], []):
+        check_flags(arguments)
+    for arguments in (["a=1", "-m", "b=2"], ["a=1", "--multirun", "-m", "b=2"]):
+        with pytest.raises(HydraException, match="-m stands before all choices, or after them"):
+            check_flags(arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("run=outputs/a b,outputs/c", "run=['outputs/a b','outputs/c']"),
+        ("against=it's", r"against=['it\'s']"),
+        ("run=[a,b]", "run=[a,b]"),
+        ("device=cpu", "device=cpu"),
+        ("what=tokens,filters", "what=['tokens','filters']"),
+    ],
+)
+def test_a_comma_makes_a_list_of_runs(given: str, meant: str) -> None:
+    assert as_list(given) == meant
+
+
+def test_a_traceback_only_on_request() -> None:
+    plain = run("train.py", "model=vitt")
+    assert plain.returncode == 2
+    assert plain.stderr.strip().count("\n") == 0 and plain.stdout == ""
+    full = call("train.py", "model=vitt", HYDRA_FULL_ERROR="1")
+    assert full.returncode == 2 and "Traceback" in full.stderr
+    inner = call("train.py", "trainer=cpu", "batch_size=0", LEANVIT_TRACEBACK="1")
+    assert inner.returncode == 1 and "Traceback" in inner.stderr
+
+
+@pytest.mark.parametrize("script", ["eval.py", "benchmark.py", "visualize.py"])
+def test_what_is_no_run_is_one_line(script: str, tmp_path: Path) -> None:
+    done = call(script, f"run={tmp_path}/none")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: no run directory") and done.stderr.count("\n") == 1
+
+
+def test_a_failed_run_is_one_line(tmp_path: Path) -> None:
+    failed = write_failed_run(tmp_path / "failed", "no space left")
+    done = call("benchmark.py", f"run={failed}")
+    line = f"error: {failed} failed (no space left): train it again, or leave it out\n"
+    assert (done.returncode, done.stderr) == (1, line)

@@ -1,0 +1,66 @@
+"""The command that evaluates finished runs again: its choices, what it prints, where it writes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from scripts import call
+
+from leanvit.evaluation.measure import evaluate
+
+
+@pytest.fixture
+def finished(vit_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of one's own, whose figures are not drawn anew."""
+    monkeypatch.setattr(evaluate, "_draw", lambda *given: None)
+    return shutil.copytree(vit_run, tmp_path / vit_run.name)
+
+
+def told(*arguments: str) -> tuple[str, str]:
+    """Standard output and standard error."""
+    done = call("eval.py", *arguments, "device=cpu", COLUMNS="120")
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_everything_is_shown(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    metrics["train_counts"] = [400] * 5 + [50] * 3 + [10] * 2
+    (finished / "metrics.json").write_text(json.dumps(metrics))
+    out, err = told(f"run={finished}")
+    assert err == ""
+    for words in ("balanced accuracy", "few-shot recall", "after temperature scaling",
+                  "negative log-likelihood", "temperature, from validation",
+                  "By class", "precision", "star", "eval/again/metrics.json"):  # fmt: skip
+        assert words in out, words
+    assert "adjusted" not in out
+
+
+def test_the_adjusted_results_stand_beside(finished: Path) -> None:
+    before = (finished / "metrics.json").read_bytes()
+    for given, name in [("0.5", "again-tau0.5"), ("1", "again-tau1.0"), ("val", "again-tauval")]:
+        out, err = told(f"run={finished}", f"logit_adjust={given}")
+        assert "logits adjusted" in out and err == ""
+        metrics = json.loads((finished / "eval" / name / "metrics.json").read_text())
+        assert metrics["overrides"]["logit_adjust"] == (given if given == "val" else float(given))
+        assert metrics["choices_hash"].endswith(name.removeprefix("again"))
+        assert 0 <= metrics["logit_adjust"]["tau"] <= 2
+    assert (finished / "metrics.json").read_bytes() == before
+
+
+def test_correcting_twice_is_said(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    metrics["choices"] |= {"sampler": "balanced", "loss@late.loss": "ldam", "mix@late.mix": "none"}
+    (finished / "metrics.json").write_text(json.dumps(metrics))
+    _, err = told(f"run={finished}", "logit_adjust=1.0")
+    assert "was trained with loss@late.loss=ldam, sampler=balanced: where that" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", ["-1", "nan", "yes", "true"])
+def test_what_is_no_strength_is_one_line(finished: Path, given: str) -> None:
+    done = call("eval.py", f"run={finished}", f"logit_adjust={given}")
+    assert (done.returncode, done.stdout) == (1, "") and done.stderr.count("\n") == 1
+    assert "logit_adjust=" in done.stderr and "must be" in done.stderr
+    assert not (finished / "eval").exists()

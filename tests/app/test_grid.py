@@ -1,0 +1,215 @@
+"""Grids: they end around what fails, and their comparison comes from disk, whoever ran the jobs."""
+
+import csv
+import os
+import signal
+import warnings
+from pathlib import Path
+
+import pytest
+from composed import config_of
+from fake_runs import write_failed_run, write_fake_run
+from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
+from scripts import TINY_DATA, TINY_VIT, call, child_of, fork, wait_until
+from test_notebook import execute
+
+from leanvit.app import grid as grids
+from leanvit.app.jobs import Job
+
+pytestmark = pytest.mark.xdist_group("grid")
+TINY = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "trainer=cpu"]
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], str]:
+    """A grid of four jobs, two of them impossible, one killed; its command, and what it said."""
+    outputs = tmp_path_factory.mktemp("grid")
+    arguments = [*TINY, f"outputs={outputs}", "loss=ce,focal", "model.heads=2,5", "-m"]
+    log = tmp_path_factory.mktemp("log") / "log"
+    process = fork(log, "train.py", *arguments)
+    # the first job dies as under the kernel's memory killer: its process is gone at once
+    wait_until(process, log, "vit-ce-shuffle")
+    os.kill(child_of(process), signal.SIGKILL)
+    process.join()
+    assert process.exitcode == 1
+    return outputs, arguments, log.read_text()
+
+
+def test_a_grid_finishes_around_failing_jobs(grid: tuple[Path, list[str], str]) -> None:
+    outputs, arguments, said = grid
+    errors = {path.parent: path.read_text() for path in outputs.glob("grids/*/*/error.txt")}
+    assert len(errors) == 3  # one was killed, dim 24 is not divisible by 5 in two
+    assert sum("SIGKILL" in text for text in errors.values()) == 1
+    assert sum("24 is not divisible by heads 5" in text for text in errors.values()) == 2
+    assert "Traceback" not in said and "not photographs" in said
+    (finished,) = outputs.rglob("metrics.json")
+    for name in ("comparison.md", "comparison.csv"):
+        (table,) = outputs.glob(f"grids/*/{name}")
+        text = table.read_text()
+        assert "not divisible" in text and "focal" in text
+
+    before = finished.stat().st_mtime_ns  # again: finished jobs are skipped, the killed one runs
+    again = call("train.py", *arguments)
+    assert again.returncode == 1
+    assert "is finished" in again.stderr
+    assert finished.stat().st_mtime_ns == before
+    assert len(list(outputs.rglob("metrics.json"))) == 2
+    assert len(list(outputs.glob("shapes/*/error.txt"))) == 2
+    (table,) = outputs.glob("grids/*/comparison.csv")
+    rows = list(csv.DictReader(table.open()))
+    scores = [float(row["validation"]) for row in rows if row["validation"]]
+    assert len(scores) == 2 and scores == sorted(scores, reverse=True)
+
+
+def test_the_notebook_reads_the_grid(
+    grid: tuple[Path, list[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = execute([grid[0] / "shapes"], tmp_path, monkeypatch)
+    (table,) = [o.data["text/markdown"] for o in outputs if "text/markdown" in o.get("data", {})]
+    assert "focal" in table and "not divisible by heads" in table
+    assert len([o for o in outputs if "image/png" in o.get("data", {})]) == 2
+
+
+def test_report_over_the_grid(grid: tuple[Path, list[str], str], tmp_path: Path) -> None:
+    done = call("report.py", f"run={grid[0]}", f"output={tmp_path}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "focal" in (tmp_path / "comparison.md").read_text()
+
+
+LAUNCHER = '''
+"""Each job in a forked process of this plugin, as on a cluster: its return value is lost."""
+import os
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.singleton import Singleton
+from hydra.plugins.launcher import Launcher
+
+class Elsewhere(Launcher):
+    def setup(self, *, hydra_context, task_function, config):
+        self.context, self.task, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides, initial_job_idx):
+        found = []
+        for number, overrides in enumerate(job_overrides, initial_job_idx):
+            child = os.fork()
+            if child == 0:
+                loaded = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+                with __import__("omegaconf").open_dict(loaded):
+                    loaded.hydra.job.id, loaded.hydra.job.num = str(number), number
+                try:
+                    run_job(hydra_context=self.context, task_function=self.task, config=loaded,
+                            job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir")
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            result = JobReturn()
+            result.status, result.return_value = JobStatus.COMPLETED, None
+            found.append(result)
+        return found
+'''
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The choice of a launcher that is none of Hydra's own."""
+    package = tmp_path / "plugins" / "hydra_plugins"
+    package.mkdir(parents=True)
+    (package / "elsewhere.py").write_text(LAUNCHER)
+    choice = tmp_path / "conf" / "hydra" / "launcher"
+    choice.mkdir(parents=True)
+    (choice / "elsewhere.yaml").write_text("_target_: hydra_plugins.elsewhere.Elsewhere\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "plugins"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Plugins.instance()._initialize()
+    return ["--config-dir", str(tmp_path / "conf"), "hydra/launcher=elsewhere"]
+
+
+def test_another_launchers_grid_is_compared_as_well(launcher: list[str], tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    asked = [*TINY, f"outputs={outputs}", "loss=ce,focal", "model.heads=2,5", "-m"]
+    done = call("train.py", *launcher[:2], *asked[:-1], launcher[2], "-m")
+    assert done.returncode == 1, done.stderr  # two jobs are impossible
+    assert len(list(outputs.glob("shapes/*/metrics.json"))) == 2
+    (table,) = outputs.glob("grids/*/comparison.md")
+    for text in (table.read_text(), done.stdout):
+        assert "focal" in text and "not divisible" in text
+    assert done.stdout.splitlines()[-1] == str(table)
+
+
+def leave_jobs(folder: Path) -> Path:
+    """What two jobs of a grid leave, one of them without its directory of a run."""
+    run_dir = write_fake_run(folder / "shapes" / "vit-ce-shuffle-01234567")
+    (run_dir / "config.yaml").write_text("seed: 0\npretrained: null\n")
+    failed = write_failed_run(folder / "shapes" / "b", "no space left")
+    sweep = folder / "grids" / "01234567"
+    grids.leave(sweep / "0", Job(run_dir, None))
+    grids.leave(sweep / "10", Job(sweep / "10", "there is no loss=zzz"))
+    grids.leave(sweep / "2", Job(failed, "no space left"))
+    return sweep
+
+
+def test_jobs_are_read_in_their_order(tmp_path: Path) -> None:
+    found = grids.left(leave_jobs(tmp_path))
+    assert [job.run_dir.name for job in found] == ["vit-ce-shuffle-01234567", "b", "10"]
+    assert [job.error for job in found] == [None, "no space left", "there is no loss=zzz"]
+    assert (tmp_path / "grids" / "01234567" / "10" / "error.txt").exists()
+
+
+def ended(sweep: Path) -> int:
+    """The exit status of a grid whose jobs have left what is in a folder."""
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}})
+    try:
+        grids.Comparison().on_multirun_end(config, config_name="train")
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_the_exit_status_of_a_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    sweep = leave_jobs(tmp_path)
+    assert ended(sweep) == 1  # a job failed
+    assert "no space left" in capsys.readouterr().out
+    for number in ("10", "2"):
+        (sweep / number / "job.json").unlink()
+    assert ended(sweep) == 0
+    assert (sweep / "comparison.md").exists()
+
+    def full(*given: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(grids, "show", full)
+    assert ended(sweep) == 1  # of the callback itself: Hydra would have warned, with status 0
+    assert "the disk is full" in capsys.readouterr().err
+    monkeypatch.undo()
+    (sweep / "0" / "job.json").unlink()
+    assert ended(sweep) == 1  # no job left anything: whatever ran them did not
+
+
+def test_what_an_earlier_call_left_is_no_job_of_this_one(tmp_path: Path) -> None:
+    sweep = leave_jobs(tmp_path)
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}})
+    grids.Comparison().on_multirun_start(config)
+    assert grids.left(sweep) == []
+
+
+def test_a_grid_is_named_by_what_was_asked_for() -> None:
+    def name(*overrides: str) -> str:
+        return Path(config_of(*overrides, "outputs=/o").hydra.sweep.dir).name
+
+    assert name("loss=ce", "seed=1") == name("seed=1", "loss=ce") != name("loss=ce", "seed=2")
+
+
+@pytest.mark.parametrize("command", ["train", "pretrain", "compress"])
+def test_every_command_that_makes_runs_compares_them(command: str) -> None:
+    config = config_of(*(["run=x"] if command == "compress" else []), command=command)
+    assert config.hydra.callbacks.comparison._target_ == "leanvit.app.grid.Comparison"
+
+
+def test_a_slip_in_one_job_is_told_beside_the_others(tmp_path: Path) -> None:
+    """Composed by Hydra before a job begins: nothing is trained."""
+    done = call("train.py", "-m", "data=shapes", "model.depth=1", "loss=ce,zzz",
+                f"outputs={tmp_path}")  # fmt: skip
+    assert done.returncode in (1, 2) and "there is no loss=zzz" in done.stderr

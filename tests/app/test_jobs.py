@@ -1,0 +1,117 @@
+"""A job in its directory: what it finds there, who else is there, and what an error leaves."""
+
+import contextlib
+import io
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+from composed import request_of
+from image_trees import write_image, write_tree
+from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call, nothing_stays_changed
+
+from leanvit.app import jobs
+
+SMALL = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "trainer=cpu"]
+
+
+def failed(outputs: Path, *overrides: str) -> str:
+    """The line a training that must fail ends with; it leaves nothing that looks finished."""
+    request = request_of("trainer=cpu", *overrides, f"outputs={outputs}")
+    with nothing_stays_changed(), contextlib.redirect_stderr(io.StringIO()):
+        line = jobs.run_job("train", request)
+    assert line is not None
+    assert "\n" not in line and "Traceback" not in line
+    note = (request.run_dir / "error.txt").read_text()
+    assert note.splitlines()[0] == line and "Traceback" in note
+    assert not request.is_finished
+    return line
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for part in ("train", "test"):
+        write_tree(tmp_path / "images" / part, {"cat": 4, "dog": 4})
+    return tmp_path / "images"
+
+
+def test_wrong_image_folders(tmp_path: Path, tree: Path) -> None:
+    choices = ["data=folder", f"data.source={tree}", f"data.data_dir={tmp_path}"]
+    (tree / "train" / "eel").mkdir()
+    assert "train/eel holds no image" in failed(tmp_path, *choices)
+    (tree / "train" / "eel").rmdir()
+    write_image(tree / "test" / "emu" / "0.png", 0)
+    assert "'emu', which train/ lacks" in failed(tmp_path, *choices)
+    (tree / "test" / "emu" / "0.png").unlink()
+    (tree / "test" / "emu").rmdir()
+    (tree / "train" / "cat" / "broken.png").write_bytes(b"no image")
+    line = failed(tmp_path, *choices)
+    assert "train/cat/broken.png" in line and "data.skip_unreadable=true" in line
+
+
+def test_a_source_that_is_nowhere_leaves_nothing(tmp_path: Path) -> None:
+    asked = ["data.source=nowhere.zip", "trainer=cpu", f"outputs={tmp_path}"]
+    done = call("train.py", *asked)
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert all(word in line for word in ("nowhere.zip", "does not exist", "data.source="))
+    assert not list(tmp_path.glob("*/*"))
+
+
+def test_other_classes_than_the_net_was_told(tmp_path: Path) -> None:
+    line = failed(tmp_path, *TINY_DATA, "model.num_classes=3")
+    assert "num_classes=3" in line and "10" in line
+
+
+def test_an_exploding_loss_is_named_and_not_saved(tmp_path: Path) -> None:
+    explode = ["optimizer=sgd", "optimizer.lr=1e30", "gradient_clip=null", "max_epochs=2"]
+    line = failed(tmp_path, *SMALL, *explode)
+    assert "loss became" in line and "optimizer.lr" in line
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_checkpoints_that_are_damaged_or_of_another_model(tmp_path: Path) -> None:
+    last = request_of(*SMALL, f"outputs={tmp_path}").run_dir / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    other = {"state_dict": {"net.cls_token": torch.zeros(1, 1, 99)}}
+    torch.save(other, last)
+    line = failed(tmp_path, *SMALL)
+    assert "another model" in line and "last.ckpt" in line
+    last.write_bytes(last.read_bytes()[:-200])
+    assert "last.ckpt is damaged" in failed(tmp_path, *SMALL)
+
+
+def test_a_second_process_waits_outside(tmp_path: Path) -> None:
+    request = request_of(*SMALL, f"outputs={tmp_path}")
+    request.run_dir.mkdir(parents=True)
+    with jobs.only_process_in(request.run_dir):
+        line = jobs.run_job("train", request)
+    assert line is not None and "another process" in line
+    assert not (request.run_dir / "error.txt").exists()  # the other process is well
+
+
+def test_a_full_disk_while_saving(tmp_path: Path) -> None:
+    # files of this process may not grow over 100 kB: a checkpoint cannot be written
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        line = failed(tmp_path, *TINY_DATA, *TINY_COATNET, "max_epochs=1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "no space left to write" in line and "best.ckpt" in line
+    (folder,) = tmp_path.rglob("checkpoints")
+    assert not list(folder.iterdir())
+
+
+def test_only_a_folder_in_which_nothing_began_is_removed(tmp_path: Path) -> None:
+    empty, begun, held = (tmp_path / name for name in ("empty", "begun", "held"))
+    for folder in (empty, begun, held):
+        folder.mkdir()
+        (folder / "error.txt").write_text("a slip")
+    (begun / "steps").mkdir()
+    jobs.remove_if_nothing_began(empty)
+    jobs.remove_if_nothing_began(begun)
+    with jobs.only_process_in(held):
+        jobs.remove_if_nothing_began(held)
+    assert not empty.exists() and begun.exists() and held.exists()

@@ -1,0 +1,304 @@
+"""What runs are called: a name is kept by whatever decides the same result, and by nothing else."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from composed import GROUPS, config_of, leave_first_stage, request_of
+from omegaconf import DictConfig, OmegaConf, open_dict
+from scripts import ROOT
+
+from leanvit.app import names
+from leanvit.app.finished import Run, find
+from leanvit.errors import LeanvitError
+
+DATA = "data=shapes data.num_train=400 data.num_test=200 batch_size=64 trainer.accelerator=cpu "
+TWO = "max_epochs=2 ema_decay=0.9 "
+NET = "model=vit model.dim=32 model.depth=4 model.heads=2 model.mlp_dim=64 model.patch_size=4 "
+
+# made by the code of commit d99f170: whoever has such runs finds them, and trains none again
+MADE_BEFORE = [
+    ("train", DATA + TWO + NET, "shapes/vit-ce-shuffle-5405c74d"),
+    (
+        "train",
+        DATA + TWO + "model=coatnet model.dims=[16,16,32,32] model.depths=[1,1,1,1] "
+        "model.transformer_heads=2 loss=focal sampler=balanced mix=mixup augment=course",
+        "shapes/coatnet-focal-balanced-e73318c5",
+    ),
+    (
+        "train",
+        DATA + "max_epochs=1 model=swin loss=weighted_ce augment=trivial",
+        "shapes/swin-weighted_ce-shuffle-3f204175",
+    ),
+    (
+        "train",
+        DATA + "max_epochs=1 model=pvt loss=weighted_ce augment=trivial",
+        "shapes/pvt-weighted_ce-shuffle-281e7014",
+    ),
+    (
+        "train",
+        DATA + TWO + NET + "loss=class_balanced mix=none seed=0 data.imbalance=exp:10",
+        "shapes/vit-class_balanced-shuffle-d175c9dd",
+    ),
+    (
+        "train",
+        DATA + TWO + NET + "loss=ldam mix=none seed=1 data.imbalance=exp:10",
+        "shapes/vit-ldam-shuffle-6dc32029",
+    ),
+    (
+        "train",
+        DATA + TWO + NET + "loss=ohem mix=none seed=0 data.imbalance=exp:10",
+        "shapes/vit-ohem-shuffle-1b082ae0",
+    ),
+    (
+        "train",
+        DATA + TWO + NET + "loss=vs mix=none seed=1 data.imbalance=exp:10",
+        "shapes/vit-vs-shuffle-73848382",
+    ),
+    (
+        "train",
+        DATA + TWO + NET + "loss@late.loss=ldam late.loss.beta=0.9999 late.start=0.5 mix=cmo "
+        "mix@late.mix=none sampler@late.sampler=class_aware optimizer=sgd data.imbalance=step:5",
+        "shapes/vit-ce-shuffle-37e5ab25",
+    ),
+    (
+        "train",
+        DATA + TWO + NET + "sampler=progressive augment=strong mix=none",
+        "shapes/vit-ce-progressive-7f72cf4b",
+    ),
+    (
+        "train",
+        DATA + TWO + NET + "sampler=repeat_factor augment=strong mix=remix",
+        "shapes/vit-ce-repeat_factor-0ab76d95",
+    ),
+    ("pretrain", DATA + TWO + NET + "pretrain=mae", "shapes/mae-vit-d9fa7bf8"),
+    ("pretrain", DATA + TWO + NET + "pretrain=autoencoder", "shapes/autoencoder-vit-671d78c4"),
+    (
+        "train",
+        DATA + TWO + NET + "lightweight=dynamic_vit lightweight.keep=threshold",
+        "shapes/vit-dynamic_vit-ce-shuffle-024a190f",
+    ),
+    (
+        "train",
+        DATA + TWO + "experiment=demo_coatnet data.num_train=300",
+        "shapes/demo_coatnet-ce-shuffle-befe3866",
+    ),
+    (
+        "train",
+        DATA + "max_epochs=1 experiment=demo_vit model.readout=mean model.attention=math",
+        "shapes/demo_vit-ce-shuffle-1c35d973",
+    ),
+    ("train", "data=cifar10_lt", "cifar10_lt/vit-ce-shuffle-283b52c9"),
+    ("train", "data=cifar100_lt model=cct seed=2", "cifar100_lt/cct-ce-shuffle-c3c38890"),
+    (
+        "train",
+        "data=cifar10_lt data.imbalance=step:10 data.imbalance_seed=3 loss=ldam",
+        "cifar10_lt/vit-ldam-shuffle-00836461",
+    ),
+    ("train", "", "course/vit-ce-shuffle-49d6f286"),
+    (
+        "train",
+        "data.source=/data/course.zip model=coatnet optimizer.lr=0.0005",
+        "course/coatnet-ce-shuffle-d547d6d5",
+    ),
+    (
+        "train",
+        "data=cifar100 model=swin_t loss=vs sampler=repeat_factor",
+        "cifar100/swin_t-vs-repeat_factor-5f00f533",
+    ),
+    (
+        "train",
+        "data=cifar10 model=vit_b_16 model.weights=/w/vit.pth model.finetune=head",
+        "cifar10/vit_b_16-ce-shuffle-6a00d13e",
+    ),
+    ("train", "experiment=vit_v1.4 seed=1", "course/vit_v1.4-ce-shuffle-13724c23"),
+    ("train", "experiment=early_exit_vit", "course/early_exit_vit-early_exit-ce-shuffle-a44c5ec4"),
+    (
+        "train",
+        "experiment=finetune_swin_t trainer=gpu",
+        "course/finetune_swin_t-ce-shuffle-ca0fc1e6",
+    ),
+    (
+        "train",
+        "data=folder data.source=/data/birds monitor=val/loss",
+        "folder/vit-ce-shuffle-ecd4971b",
+    ),
+    ("pretrain", "data=cifar10 pretrain.mask_ratio=0.5", "cifar10/mae-vit-4c2f5211"),
+    ("train", "lightweight=tome", "course/vit-tome-ce-shuffle-6d13791c"),
+    ("train", "lightweight=evit", "course/vit-evit-ce-shuffle-7c04c00b"),
+    ("train", "lightweight=a_vit", "course/vit-a_vit-ce-shuffle-fe2dc9d4"),
+    ("train", "lightweight=early_exit", "course/vit-early_exit-ce-shuffle-1f07bac1"),
+    ("train", "lightweight=qat", "course/vit-qat-ce-shuffle-9255eac9"),
+]
+OF_A_RUN = [
+    ("method=prune", "prune-82c6f016"),
+    ("method=prune method.macs=0.7", "prune-ccc2c908"),
+    ("method=quantize", "quantize-d24bb783"),
+]
+
+
+@pytest.mark.parametrize(("command", "asked", "name"), MADE_BEFORE)
+def test_finished_runs_keep_their_names(command: str, asked: str, name: str) -> None:
+    request = request_of(*asked.split(), "outputs=/o", command=command)
+    assert str(request.run_dir) == f"/o/{name}"
+
+
+def test_a_run_that_is_taught_keeps_its_name() -> None:
+    config = config_of("lightweight=distill", "lightweight.teacher=/runs/teacher")
+    name = names.training_name(own(config), config.hydra.runtime.choices)
+    assert name == "course/vit-distill-ce-shuffle-f2dd5aab"
+
+
+@pytest.mark.parametrize(("asked", "name"), OF_A_RUN)
+def test_what_was_made_of_a_run_keeps_its_name(asked: str, name: str) -> None:
+    config = config_of("run=/runs/x", *asked.split(), command="compress")
+    run, method = Path("/runs/shapes/vit-ce-shuffle-00000000"), config.hydra.runtime.choices.method
+    assert names.compression_name(run, config, method) == f"shapes/vit-ce-shuffle-{name}"
+
+
+def own(config: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+def name_of(*overrides: str) -> str:
+    return names.training_name(own(config := config_of(*overrides)), config.hydra.runtime.choices)
+
+
+def hash_of(*overrides: str) -> str:
+    return name_of(*overrides)[-8:]
+
+
+def seedless(*overrides: str, **about: object) -> str:
+    config = config_of(*overrides)
+    return names.seedless_digest(own(config), config.hydra.runtime.choices, **about)
+
+
+def test_a_value_that_is_typed_is_no_other_than_the_same_by_default() -> None:
+    assert hash_of() == hash_of("max_epochs=100", "model=vit", "optimizer.lr=0.001")
+
+
+@pytest.mark.parametrize("change", ["seed=1", "optimizer.lr=0.01", "model.depth=3", "loss=focal"])
+def test_what_changes_the_result_changes_the_name(change: str) -> None:
+    assert hash_of() != hash_of(change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["logger=tensorboard", "num_workers=7", "outputs=/elsewhere", "data.data_dir=/d",
+     "memory_gib=2", "data.imbalance_seed=3"],
+)  # fmt: skip
+def test_what_changes_no_result_does_not(change: str) -> None:
+    assert hash_of() == hash_of(change)
+
+
+def test_seeds_of_one_choice_belong_together() -> None:
+    same = {seedless(f"seed={seed}") for seed in range(3)}
+    assert len(same) == 1
+    assert same != {seedless("seed=0", "optimizer.lr=0.01")}
+    assert same != {seedless("seed=0", "split_seed=1")}
+
+
+def test_seeds_of_what_is_taught_belong_together() -> None:
+    taught = [f"lightweight.teacher=/runs/{seed}" for seed in (0, 1)]
+    rows = {seedless("lightweight=distill", each, f"seed={seed}", teacher="same")
+            for seed, each in enumerate(taught)}  # fmt: skip
+    assert len(rows) == 1
+    assert rows != {seedless("lightweight=distill", taught[0], teacher="another")}
+
+
+def test_a_source_is_the_same_from_wherever_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = hash_of("data.source=images.zip")
+    assert relative == hash_of(f"data.source={tmp_path}/images.zip")
+    assert relative != hash_of("data.source=others.zip")
+    weights = ["model=vit_b_16", "model.weights=vit.pth"]
+    assert hash_of(*weights) == hash_of(weights[0], f"model.weights={tmp_path}/vit.pth")
+
+
+def test_a_key_that_came_later_renames_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = hash_of("data=shapes")
+    keys = {"model.gate": "none", "clip": 1.0, "lightweight.extra": 0}
+    config, choices = own(config_of("data=shapes")), config_of().hydra.runtime.choices
+
+    def with_new_keys(**changes: object) -> str:
+        changed = config.copy()
+        with open_dict(changed):
+            changed.model.gate, changed.clip = "none", 1.0
+            for key, value in changes.items():
+                OmegaConf.update(changed, key.replace("__", "."), value)
+        return names.digest(changed, choices)
+
+    assert with_new_keys() != before
+    monkeypatch.setattr(names, "CAME_LATER", keys)
+    assert with_new_keys() == before
+    assert with_new_keys(model__gate="soft") != before and with_new_keys(clip=2.0) != before
+
+
+def test_a_choice_is_called_by_its_own_name_though_its_class_moved() -> None:
+    """STOOD is for choices that exist; what is hashed for them is what their files once said."""
+    for group, choice in names.STOOD:
+        assert choice in GROUPS[group], (group, choice)
+
+
+def as_the_old_code_kept_it(config: DictConfig) -> DictConfig:
+    """``config.yaml`` without the names of choices, and with the targets of that time."""
+    kept = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    kept.optimizer._target_ = "torch.optim.AdamW"
+    kept.classes = ["disc", "cross"]
+    return kept
+
+
+def test_a_second_stage_of_the_old_code_is_found_by_its_values(tmp_path: Path) -> None:
+    """It was hashed with its command line, which is not kept."""
+    first = leave_first_stage(tmp_path, "model=vit", "model.depth=2")
+    asked = [f"pretrained={first}", "classifier=retrain", f"outputs={tmp_path}"]
+    today = request_of(*asked)
+    assert today.run_dir.parent == first.parent and not today.run_dir.exists()
+    others = request_of(*asked, "max_epochs=3")
+    begun = today.run_dir.name.removesuffix(today.run_dir.name[-8:])
+    for name, request in (("0123abcd", today), ("4567cdef", others)):
+        path = first.parent / f"{begun}{name}"
+        path.mkdir()
+        OmegaConf.save(as_the_old_code_kept_it(request.config), path / "config.yaml")
+        (path / "metrics.json").write_text("{}")
+    again = request_of(*asked)
+    assert again.run_dir.name == f"{begun}0123abcd" and again.is_finished
+    assert request_of(*asked, "max_epochs=3").run_dir.name.endswith("4567cdef")
+    assert request_of(*asked, "max_epochs=4").run_dir.name[-8:] not in ("0123abcd", "4567cdef")
+    today.run_dir.mkdir()  # what has today's name comes first
+    assert request_of(*asked).run_dir == today.run_dir
+    shutil.rmtree(today.run_dir)
+    with open_dict(kept := OmegaConf.load(again.run_dir / "config.yaml")):
+        kept.choices = {"model": "vit"}  # a run of today has today's name
+    OmegaConf.save(kept, again.run_dir / "config.yaml")
+    assert request_of(*asked).run_dir == today.run_dir
+
+
+def test_runs_of_the_old_code_are_read_in_todays_words(tmp_path: Path) -> None:
+    first = leave_first_stage(tmp_path, "data=cifar10_lt", "seed=3")
+    config = as_the_old_code_kept_it(OmegaConf.load(first / "config.yaml"))
+    config.data._target_ = "leanvit.data.cifar10_lt.cifar10_lt"
+    del config["split_seed"], config["choices"], config.data["imbalance_seed"]
+    OmegaConf.save(config, first / "config.yaml")
+    run, composed = Run(first), config_of("data=cifar10_lt")
+    assert run.config.split_seed == 3 and run.config.data.imbalance_seed == 0
+    assert run.config.data._target_ == composed.data._target_
+    assert run.config.optimizer._target_ == composed.optimizer._target_
+    assert run.choices["model"] == "vit"
+
+
+def test_a_run_is_found_from_here_and_from_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find("mine").path == (tmp_path / "mine").resolve()
+    assert find("outputs").path == ROOT / "outputs"
+    with pytest.raises(LeanvitError, match="no run directory min: did you mean mine"):
+        find("min")
+    with pytest.raises(LeanvitError, match="no run directory nowhere"):
+        find("nowhere")
+    with pytest.raises(LeanvitError, match=r"is no run directory: it has no config\.yaml"):
+        _ = find("mine").config

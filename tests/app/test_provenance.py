@@ -1,0 +1,57 @@
+"""What a result was made with is told by the same keys, whatever made it."""
+
+import inspect
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from scripts import TINY_DATA, TINY_VIT, call
+
+from leanvit.app.provenance import PACKAGES, provenance
+from leanvit.evaluation.measure import evaluate
+
+KEYS = {"name", "choices", "overrides", "choices_hash", "seed", "versions", "git_commit", "machine",
+        "command"}  # fmt: skip
+
+
+@pytest.fixture
+def told(vit_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict]:
+    """What a training, a pretraining, a compression and an evaluation tell."""
+    monkeypatch.setattr(evaluate, "_draw", lambda *given: None)
+    run = shutil.copytree(vit_run, tmp_path / "shapes" / vit_run.name)
+    place = ["trainer=cpu", f"outputs={tmp_path}"]
+    small = [*TINY_DATA, *TINY_VIT, "data.image_size=16", "pretrain.decoder_dim=16", "max_epochs=1"]
+    tiny = ["method=prune", "method.epochs=0", "method.steps=1", "method.multiple=1",
+            "method.importance=magnitude", "method.macs=0.9"]  # fmt: skip
+    for script, arguments in {
+        "pretrain.py": [*small, *place],
+        "compress.py": [f"run={run}", *tiny, *place],
+        "eval.py": [f"run={run}", "device=cpu"],
+    }.items():
+        done = call(script, *arguments)
+        assert done.returncode == 0, done.stderr
+    (pretraining,) = tmp_path.glob("shapes/*/pretraining.json")
+    (compressed,) = tmp_path.glob("shapes/*-prune-*/metrics.json")
+    files = {"train": run / "metrics.json", "pretrain": pretraining, "compress": compressed,
+             "eval": run / "eval" / "again" / "metrics.json"}  # fmt: skip
+    return {command: json.loads(path.read_text()) for command, path in files.items()}
+
+
+def test_every_command_tells_the_same_keys(told: dict[str, dict]) -> None:
+    keywords = set(inspect.signature(provenance).parameters)
+    assert keywords - {"command", "words"} <= KEYS
+    for command, about in told.items():
+        assert about.keys() >= KEYS, (command, KEYS - about.keys())
+        assert about["versions"].keys() == {"python", *PACKAGES}
+        assert about["machine"]["cores"] >= 1 and about["machine"]["cpu"]
+        assert about["command"].startswith(f"python src/{command}.py ")
+        assert about["choices"]["model"] == "vit" and about["choices"]["data"] == "shapes"
+        assert about["overrides"]["model.dim"] == 24 and about["seed"] == 0
+        assert len(about["choices_hash"]) >= 8
+        assert set(about["training"]) >= {"seconds", "images_per_second", "epochs", "best_epoch",
+                                          "device", "precision"}  # fmt: skip
+    train, again = told["train"], told["eval"]
+    assert again["choices"] == train["choices"] and again["name"] == train["name"]
+    assert told["compress"]["choices"] == train["choices"] | {"method": "prune"}
+    assert told["compress"]["choices_hash"].startswith(train["choices_hash"])

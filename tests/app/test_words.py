@@ -1,0 +1,63 @@
+"""What went wrong, as one line that names the thing and the mend."""
+
+import pytest
+import torch
+from composed import config_of
+from hydra.errors import HydraException
+
+from leanvit.app import words
+from leanvit.errors import LeanvitError
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["model=vitt"], ["no model=vitt", "did you mean vit"]),
+        (["loss=zzz"], ["no loss=zzz", "ce, class_balanced, focal"]),
+        (["model.hedas=4"], ["model.hedas", "did you mean heads"]),
+        (["lightweight.r=8"], ["without a lightweight", "lightweight=..."]),
+        (["experiment=vit_v1.4444"], ["did you mean vit_v1.4"]),
+        (["max_epochs"], ["max_epochs"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_an_unknown_word_is_answered_with_its_neighbours(
+    overrides: list[str], expected: list[str]
+) -> None:
+    with pytest.raises(Exception) as caught:
+        config_of(*overrides)
+    line = words.explain(caught.value)
+    assert "\n" not in line
+    for word in expected:
+        assert word in line, line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.cuda.OutOfMemoryError("x"), RuntimeError("Can't allocate memory: 9 GB")],
+)
+def test_out_of_memory_says_what_to_lower(error: Exception) -> None:
+    assert "batch_size" in words.explain(error)
+
+
+def test_what_nobody_foresaw_says_where_to_look() -> None:
+    line = words.explain(ValueError("two\nlines"))
+    assert line == "ValueError: two lines (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def test_the_cause_is_told_and_not_what_hydra_made_of_it() -> None:
+    outer = HydraException("Error instantiating")
+    outer.__cause__ = LeanvitError("the mend")
+    assert words.explain(outer) == "the mend"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(LeanvitError("x"), 1), (HydraException("x"), 2), (KeyboardInterrupt(), 130)],
+)
+def test_an_error_has_an_exit_status(
+    error: BaseException, status: int, capsys: pytest.CaptureFixture
+) -> None:
+    assert words.say(error) == status
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
