@@ -98,8 +98,7 @@ def check_values(config: DictConfig) -> None:
     for taker in (ImageDataModule, with_validation, fit, Trainable, wants_compile):
         single = {key: given[key] for key in values.annotations(taker) if key in given}
         values.check(taker, {k: v for k, v in single.items() if not isinstance(v, dict)})
-    values.check(fit, given["trainer"], "trainer.")
-    check_devices(config.trainer)
+    check_place(config)
     data = {key: value for key, value in given["data"].items() if value != "???"}
     taker = target(data.pop("_target_"))
     cut = {key: data.pop(key, None) for key in CUT}
@@ -112,12 +111,15 @@ def check_values(config: DictConfig) -> None:
         make(config[part], part)
 
 
-def check_devices(trainer: DictConfig) -> None:
-    """See that there are as many devices as a training wants.
+def check_place(config: DictConfig) -> None:
+    """See that there are as many devices as a training wants, and how it is to use them.
 
     Raises:
-        LeanvitError: fewer, or several for one process.
+        LeanvitError: fewer, or several for one process; a value that cannot be.
     """
+    trainer = config.trainer
+    values.check(fit, dict(trainer), "trainer.")
+    values.check(ImageDataModule, {"memory_gib": config.memory_gib})
     device, num = find_device(trainer.accelerator), trainer.devices
     if not isinstance(num, int):
         return

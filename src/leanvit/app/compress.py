@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from leanvit.app import names, provenance
 from leanvit.app.build import build_classifier, build_data, load_splits, make
-from leanvit.app.check import check_devices
+from leanvit.app.check import check_place
 from leanvit.app.finished import Run
 from leanvit.app.jobs import keep_config
 from leanvit.app.nets import changed, load_run
@@ -47,7 +47,7 @@ class Compression:
             raise LeanvitError(
                 f"{run.path} was quantised already: name the run that it was made of"
             )
-        check_devices(request.config.trainer)
+        check_place(request.config)
         own = {"pretrained": None, "trainer": request.config.trainer,
                "memory_gib": request.config.memory_gib}  # fmt: skip
         self.config = changed(run.config, own)  # what is made of the run begins with its net

@@ -38,10 +38,10 @@ def do(command: str, request: Request) -> Job:
         print(f"{run_dir} is finished: delete it to make it again", file=sys.stderr)
         return Job(run_dir, None)
     print(run_dir, file=sys.stderr, flush=True)
-    if request.config.trainer.strategy.startswith("ddp"):
-        from leanvit.app.check import check_devices  # late: it imports torch
+    if str(request.config.trainer.strategy).startswith("ddp"):
+        from leanvit.app.check import check_place  # late: it imports torch
 
-        check_devices(request.config.trainer)
+        check_place(request.config)
         status = processes.run_ranks(command, request.overrides, request.config.trainer)
         return Job(run_dir, outcome(status, request))
     if not request.in_grid:

@@ -121,7 +121,7 @@ def compression(composed: DictConfig) -> Request:
     choices, given, rest = _said(composed)
     run, method = find(composed.run), str(choices["method"])
     config = _settled(composed)
-    if config.trainer.strategy.startswith("ddp"):
+    if str(config.trainer.strategy).startswith("ddp"):
         raise LeanvitError("trainer=ddp: compress.py works in one process, choose auto, cpu or gpu")
     name = names.compression_name(run.path, config, method)
     is_export = method == "export"
