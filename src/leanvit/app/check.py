@@ -25,6 +25,8 @@ from leanvit.training.fit import fit
 from leanvit.training.parameter_groups import parameter_groups
 from leanvit.training.trainable import Trainable
 
+TRAINER = ("accelerator", "devices", "strategy", "precision")  # of what ``fit`` takes
+
 
 def check_training(request: Request) -> None:
     """Refuse what cannot work before any data is read.
@@ -118,6 +120,9 @@ def check_place(config: DictConfig) -> None:
         LeanvitError: fewer, or several for one process; a value that cannot be.
     """
     trainer = config.trainer
+    for key in trainer:
+        if key not in TRAINER:
+            raise LeanvitError(f"there is no trainer.{key}: {values.nearest(str(key), TRAINER)}")
     values.check(fit, dict(trainer), "trainer.")
     values.check(ImageDataModule, {"memory_gib": config.memory_gib})
     device, num = find_device(trainer.accelerator), trainer.devices

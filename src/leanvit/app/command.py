@@ -27,10 +27,6 @@ LISTS = ("run", "against", "what")  # in these values of one command a comma mak
 HELP = {"-h", "--help"}
 MULTIRUN = {"-m", "--multirun"}
 
-OmegaConf.register_new_resolver("root", lambda: str(names.ROOT), replace=True)
-# cached: a job gets what was resolved for its grid
-OmegaConf.register_new_resolver("grid", grid.grid_name, use_cache=True, replace=True)
-
 
 def train(command: str) -> None:
     """Run a command that makes runs, one or a grid: train, pretrain or compress."""
@@ -118,6 +114,7 @@ def ask(command: str, description: str | None, of_train: bool = False) -> None:
         given: Any = OmegaConf.to_container(
             OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]),
             resolve=True,
+            throw_on_missing=True,
         )
         run = importlib.import_module(f"leanvit.app.{command}").run
         values.check(run, given)

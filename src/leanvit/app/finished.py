@@ -26,16 +26,22 @@ class Run:
     path: Path
 
     @cached_property
-    def config(self) -> DictConfig:
-        """The resolved config that it was made with, in today's words.
+    def kept(self) -> DictConfig:
+        """The resolved config that it was made with, as it was written.
 
         Raises:
             LeanvitError: not a run directory.
         """
         if not (self.path / "config.yaml").exists():
             raise LeanvitError(f"{self.path} is no run directory: it has no config.yaml")
-        config = OmegaConf.load(self.path / "config.yaml")
-        assert isinstance(config, DictConfig)
+        kept = OmegaConf.load(self.path / "config.yaml")
+        assert isinstance(kept, DictConfig)
+        return kept
+
+    @cached_property
+    def config(self) -> DictConfig:
+        """The same in today's words."""
+        config = self.kept.copy()
         with open_dict(config):
             _put_in_todays_words(config)
         OmegaConf.set_readonly(config, True)
@@ -55,12 +61,11 @@ class Run:
     @property
     def choices(self) -> dict[str, str | None]:
         """By their own names; of older runs, by the modules of what was chosen."""
-        kept = self.config.get("choices")
-        if kept is not None:
-            return {str(key): value for key, value in kept.items()}
+        if "choices" in self.kept:
+            return {str(key): value for key, value in self.kept.choices.items()}
         told = dict(self.told.get("choices", {}))
         parts = ("model", "data", "lightweight")
-        modules = {part: names.module_name(self.config.get(part)) for part in parts}
+        modules = {part: names.module_name(self.kept.get(part)) for part in parts}
         return told | {part: name for part, name in modules.items() if name}
 
     @property
@@ -90,6 +95,8 @@ def _put_in_todays_words(config: DictConfig) -> None:
     if config.get("data"):
         config.data.setdefault("imbalance", None)
         config.data.setdefault("imbalance_seed", 0)
+    if (config.get("model") or {}).get("attention") == "flex":  # the same function by sdpa
+        config.model.attention = "sdpa"
     for (group, choice), stood in names.STOOD.items():
         part, target = config.get(group), stood.get("_target_")
         if part and target and part.get("_target_") == target:

@@ -4,6 +4,7 @@ Each job leaves ``job.json`` in ``outputs/grids/<hash>/<number>/``: where its ru
 wrong. The callback reads them when the last job is done, and prints and keeps the comparison.
 """
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -14,16 +15,21 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from leanvit.app import words
+from leanvit.app import names, words
 from leanvit.app.finished import Run
-from leanvit.app.jobs import Job, leave_note
+from leanvit.app.jobs import Job, leave_note, only_process_in
+from leanvit.errors import LeanvitError
 from leanvit.files import write_json
 
 
-def grid_name(overrides: ListConfig, sweeper: DictConfig) -> str:
+def grid_name(command: str, overrides: ListConfig, sweeper: DictConfig) -> str:
     """Eight characters of what the grid was asked for."""
-    asked = [sorted(overrides), OmegaConf.to_container(sweeper)]
+    asked = [command, sorted(overrides), OmegaConf.to_container(sweeper)]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+
+
+# cached: a job, wherever it runs, gets what was resolved for its grid
+OmegaConf.register_new_resolver("grid", grid_name, use_cache=True, replace=True)
 
 
 def leave(folder: Path, job: Job) -> None:
@@ -49,8 +55,17 @@ def left(folder: Path) -> list[Job]:
 class Comparison(Callback):
     """Hydra's callback around a grid; the exit status is 1 where a job failed."""
 
+    def __init__(self) -> None:
+        self.held = contextlib.ExitStack()
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        for path in Path(config.hydra.sweep.dir).glob("*/job.json"):  # of an earlier call
+        folder = Path(config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.held.enter_context(only_process_in(folder))
+        except LeanvitError as error:
+            sys.exit(words.say(error))
+        for path in folder.glob("*/job.json"):  # of an earlier call
             path.unlink()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -93,5 +108,5 @@ def before(path: Path) -> list[Path]:
     """The evaluated run that a run was made of, to be shown beside it."""
     run = Run(path)
     given = run.told.get("compressed", {}).get("run") or run.config.get("pretrained")
-    first = Run(Path(given)) if given else None
+    first = Run(names.found(given)) if given else None
     return [first.path] if first and first.is_evaluated else []

@@ -150,5 +150,9 @@ def found(given: str) -> Path:
     return next((path for path in paths if path.is_dir()), paths[0]).resolve()
 
 
+# here and not beside the commands: a launcher's fresh process imports what a job needs
+OmegaConf.register_new_resolver("root", lambda: str(ROOT), replace=True)
+
+
 def _hash(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]

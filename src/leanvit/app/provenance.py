@@ -58,8 +58,11 @@ def provenance(
 def overrides_of(request: Request) -> dict[str, Any]:
     """``model.dim=64`` as {"model.dim": 64}, without choices of groups, the seed and places; with
     those of the run that parts were taken over from."""
-    kept = request.begins.told.get("overrides", {}) if request.begins else {}
-    taken = tuple(f"{part}." for part in TAKEN_OVER if part not in request.given)
+    kept, own = {}, {}
+    if request.begins:
+        kept, own = request.begins.told.get("overrides", {}), request.begins.choices
+    taken = tuple(f"{part}." for part in TAKEN_OVER
+                  if request.given.get(part, own.get(part)) == own.get(part))  # fmt: skip
     found = {key: value for key, value in kept.items() if key.startswith(taken)}
     for key, value in request.given.items():
         is_choice = key in request.choices or key.split(".")[0] in (*names.NO_CHOICE, "hydra")

@@ -62,7 +62,12 @@ class Request:
     @property
     def trains_nothing(self) -> bool:
         """What is chosen is computed from the run that it begins from."""
-        return self.choices.get("classifier") == "tau_norm" or self.config.max_epochs == 0
+        return self.rescales or self.config.max_epochs == 0
+
+    @property
+    def rescales(self) -> bool:
+        """The classifier that is chosen is computed, not trained."""
+        return names.module_name(self.config.get("classifier")) == "tau_norm"
 
     @property
     def classifier(self) -> str | None:
@@ -90,8 +95,13 @@ def training(composed: DictConfig) -> Request:
     begins = _begins_from(config, choices, given) if _wants_begin(config, choices) else None
     if begins is not None:
         config, choices = _taken_over(config, choices, given, begins)
-    teacher = (config.get("lightweight") or {}).get("teacher")
-    taught_by = find(teacher) if isinstance(teacher, str) and teacher != "???" else None
+    method = config.get("lightweight") or {}
+    if method and OmegaConf.is_missing(method, "teacher"):
+        raise LeanvitError(
+            "lightweight=distill wants a teacher: lightweight.teacher=<directory of a finished run>"
+        )
+    teacher = method.get("teacher")
+    taught_by = find(teacher) if isinstance(teacher, str) else None
     config = _settled(config)
     run_dir = Path(config.outputs) / names.training_name(config, choices)
     if begins is not None:
@@ -149,10 +159,11 @@ def _said(composed: DictConfig) -> tuple[dict[str, str | None], dict[str, Any], 
 
 def _settled(config: DictConfig) -> DictConfig:
     """Resolved and read-only; paths of data in full, so that every run names a folder alike."""
-    settled = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    whole = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    settled = OmegaConf.create(whole)
     assert isinstance(settled, DictConfig)
     for key in ("source", "data_dir"):
-        if "data" in settled and settled.data.get(key) and settled.data[key] != "???":
+        if "data" in settled and settled.data.get(key):
             settled.data[key] = names.full_path(settled.data[key])
     OmegaConf.set_readonly(settled, True)
     return settled
@@ -197,7 +208,8 @@ def _taken_over(
             own = {key: value for key, value in given.items() if key.startswith(f"{part}.")}
             if part in given and given[part] != run.choices.get(part):
                 continue  # another one
-            is_over = part == "lightweight" and run.helped_by_teacher and not own
+            is_over = part == "lightweight" and run.helped_by_teacher
+            is_over = is_over and not own and part not in given
             config[part] = {} if is_over else (kept.get(part) or {})
             choices[part] = None if is_over else run.choices.get(part)
             for key, value in own.items():

@@ -115,7 +115,7 @@ def without_training(request: Request, classifier: Classifier, data: ImageDataMo
     device = find_device(config.trainer.accelerator)
     precision = config.trainer.precision
     precision = choose_precision(device) if precision == "auto" else precision
-    if request.classifier == "tau_norm":
+    if request.rescales:
         rescale(config, classifier, data, device, "bf16" in precision)
     contents = {
         "state_dict": classifier.state_dict(),

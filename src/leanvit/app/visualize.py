@@ -38,6 +38,7 @@ def run(
     kinds = check_names([what] if isinstance(what, str) else list(what))
     for given in [run] if isinstance(run, str) else run:
         found = find(given)
+        read_run(found.path)  # refuses one that is not finished
         trained = replace(load_run(found, checkpoint), bfloat16=False)
         if not list(trained.net.parameters()):
             raise LeanvitError(
