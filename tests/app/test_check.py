@@ -104,6 +104,7 @@ def test_a_value_that_cannot_be_is_named(given: str, refused: Callable[..., str]
         ("trainer.devices=2", "one process has one device, add trainer=ddp"),
         ("trainer=ddp trainer.accelerator=cpu trainer.devices=99", "this machine has"),
         ("+trainer.accumulate_grad_batches=4", "no trainer.accumulate_grad_batches"),
+        ("+trainer.max_epochs=3", "no trainer.max_epochs: choose from accelerator"),
         ("+model.width=4", "no model.width"),
         ("model.patch_size=5", "patch_size 5"),
         ("model.heads=7", "heads 7"),

@@ -3,6 +3,8 @@
 import csv
 import os
 import signal
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -11,11 +13,11 @@ from composed import config_of
 from fake_runs import write_failed_run, write_fake_run
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
-from scripts import TINY_DATA, TINY_VIT, call, child_of, fork, wait_until
+from scripts import ROOT, TINY_DATA, TINY_VIT, call, child_of, fork, wait_until
 from test_notebook import execute
 
 from leanvit.app import grid as grids
-from leanvit.app.jobs import Job
+from leanvit.app.jobs import Job, only_process_in
 
 pytestmark = pytest.mark.xdist_group("grid")
 TINY = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "trainer=cpu"]
@@ -213,3 +215,29 @@ def test_a_slip_in_one_job_is_told_beside_the_others(tmp_path: Path) -> None:
     done = call("train.py", "-m", "data=shapes", "model.depth=1", "loss=ce,zzz",
                 f"outputs={tmp_path}")  # fmt: skip
     assert done.returncode in (1, 2) and "there is no loss=zzz" in done.stderr
+
+
+def test_a_fresh_process_of_a_launcher_resolves_what_a_job_needs() -> None:
+    """It imports what the pickled task names, and not the module of the commands."""
+    program = (
+        "from leanvit.app import grid, jobs, processes, request, words\n"
+        "from omegaconf import OmegaConf\n"
+        "config = {'a': '${root:}', 'b': '${grid:train,[x],${c}}', 'c': {'d': 1}}\n"
+        "print(*list(OmegaConf.create(config).values())[:2])"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT / "src", capture_output=True, text=True
+    )
+    assert told.stdout.startswith(f"{ROOT} "), told.stderr
+
+
+def test_a_grid_that_runs_already_is_left_alone(
+    grid: tuple[Path, list[str], str], capsys: pytest.CaptureFixture
+) -> None:
+    outputs, arguments, _ = grid
+    (folder,) = outputs.glob("grids/*")
+    before = sorted(folder.glob("*/job.json"))
+    with only_process_in(folder):
+        again = call("train.py", *arguments)
+    assert again.returncode == 1 and f"another process is training in {folder}" in again.stderr
+    assert sorted(folder.glob("*/job.json")) == before

@@ -1,6 +1,7 @@
 """What a command line asks for, and what a second stage takes over from the run it begins from."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from composed import leave_first_stage, request_of
 from omegaconf import OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
+from leanvit.app.finished import find
 from leanvit.app.provenance import overrides_of, row_choices
 from leanvit.app.request import parse
 from leanvit.app.train import seedless_digest
@@ -160,7 +162,9 @@ def test_the_row_of_a_second_stage_tells_what_it_brings(first: Path) -> None:
     assert told["pretrained"] == "coatnet-ce-shuffle"
     assert overrides_of(request_of(f"pretrained={first}")) == {"model.drop_path_rate": 0.3}
     assert overrides_of(second) == {"model.drop_path_rate": 0.3, "model.dropout": 0.1}
-    assert overrides_of(request_of(f"pretrained={first}", "model=coatnet")) == {}
+    own_name = request_of(f"pretrained={first}", "model=coatnet")  # means the run's own values
+    assert overrides_of(own_name) == {"model.drop_path_rate": 0.3}
+    assert overrides_of(request_of(f"pretrained={first}", "model=vit")) == {}
 
 
 def test_a_method_that_only_taught_is_not_taken_over(tmp_path: Path) -> None:
@@ -171,8 +175,36 @@ def test_a_method_that_only_taught_is_not_taken_over(tmp_path: Path) -> None:
     again = request_of(f"pretrained={taught}", *distill)
     assert again.teacher is not None and again.teacher.path == teacher
     assert again.config.lightweight.teacher == str(teacher)
+    named = request_of(f"pretrained={taught}", "lightweight=distill")  # by the same teacher
+    assert named.choices["lightweight"] == "distill" and named.teacher.path == teacher
     with_token = leave_first_stage(tmp_path, *distill, "lightweight.kind=token")
     assert request_of(f"pretrained={with_token}").config.lightweight.kind == "token"
+
+
+def test_a_preset_of_a_classifier_that_is_computed_trains_nothing(first: Path) -> None:
+    request = request_of(f"pretrained={first}", "classifier=tau_norm")
+    preset = replace(request, choices={**request.choices, "classifier": "my_tau"})
+    assert preset.rescales and preset.trains_nothing
+    assert not request_of(f"pretrained={first}", "classifier=retrain").trains_nothing
+
+
+def test_runs_of_older_versions_are_read_in_todays_words(tmp_path: Path) -> None:
+    first = leave_first_stage(tmp_path, "model=vit", choices={"data": "cifar10_lt", "loss": "ce"})
+    kept = OmegaConf.load(first / "config.yaml")
+    del kept.choices, kept.split_seed
+    kept.data = {"_target_": "leanvit.data.cifar10_lt.cifar10_lt", "source": None}
+    kept.model.attention, kept.optimizer._target_ = "flex", "torch.optim.AdamW"
+    OmegaConf.save(kept, first / "config.yaml")
+    run = find(str(first))
+    assert (run.choices["data"], run.choices["model"], run.choices["loss"]) == (
+        "cifar10_lt",
+        "vit",
+        "ce",
+    )
+    assert run.config.data._target_ == "leanvit.data.cifar10.cifar10"
+    assert run.config.data.imbalance is None and run.config.split_seed == run.config.seed
+    assert run.config.model.attention == "sdpa"
+    assert run.config.optimizer._target_ == "leanvit.optimizers.adamw.adamw"
 
 
 def test_weights_of_a_file_give_way_to_the_runs_own(tmp_path: Path) -> None:
