@@ -50,6 +50,36 @@ class NetOfSteps(Protocol):
         """What any step gives to one vector (batch, dim) of each image, to classify it by."""
 
 
+@runtime_checkable
+class NetOfTokens(NetOfSteps, Protocol):
+    """A net whose steps are blocks over one row of tokens, of which any may be left out or merged.
+
+    A block is ``tokens + drop_path(attention(attention_norm(tokens)))`` and then its
+    ``feed_forward(tokens)``. Its ``attention`` has the layers ``qkv``, ``out`` and ``dropout``, and
+    says its ``heads`` and ``kernel``.
+
+    Attributes:
+        num_prefix: tokens before those of the patches: 1, which is [CLS], or 0.
+        patch_embedding: the one convolution that makes the patches' tokens, where it is one.
+        position_embedding: (1, num_prefix + patches, dim).
+        norm: after the last block.
+        readout: has the names of :class:`leanvit.models.readout.Readout`.
+        fixed_length: of the class, where all tokens are wanted after all.
+    """
+
+    if TYPE_CHECKING:
+        num_prefix: int
+        patch_embedding: nn.Module
+        position_embedding: Tensor
+        norm: nn.Module
+        readout: Any
+        blocks: Any
+
+    def read(self, tokens: Tensor, sizes: Tensor | None = None) -> Tensor:
+        """What the last block gives to the vector (batch, dim) that the head reads. ``sizes``
+        (batch, tokens, 1): each token counts as so many patches."""
+
+
 class Method(nn.Module):
     """What ``lightweight=`` puts around a net; its weights are ``net.<name>`` there.
 

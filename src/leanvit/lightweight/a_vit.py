@@ -27,7 +27,7 @@ Deviations:
 - Halted tokens are masked exactly; the official code adds -1000 to their attention scores.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
@@ -38,7 +38,6 @@ from leanvit.contracts import Method
 from leanvit.errors import LeanvitError
 from leanvit.lightweight.alive_tokens import attend_to_alive, macs_of_vit, repack, streamed_block
 from leanvit.models.fits import check_fits
-from leanvit.models.vit import Block, ViT
 from leanvit.values import NonNegative, Positive, PositiveShare
 
 EPS = 0.01  # scores that sum to 1 less this halt a token; the paper's
@@ -74,7 +73,7 @@ class AViT(Method):
         LeanvitError: a net or readout that it does not fit.
     """
 
-    net: ViT
+    net: Any  # a NetOfTokens
     fixed_steps = False
 
     def __init__(
@@ -125,7 +124,7 @@ class AViT(Method):
         read, spent = torch.zeros_like(tokens[:, 0]), torch.zeros_like(self._scores(tokens))
         alive = torch.ones_like(spent, dtype=torch.bool)
         steps: list[tuple[Tensor, Tensor]] = []
-        for block in self._blocks():
+        for block in self.net.blocks:
             tokens = masking_block(block, tokens, alive) if steps else block(tokens)
             is_last = len(steps) + 1 == len(self.net.blocks)
             probabilities, halts = halt(self._scores(tokens), spent, is_last)
@@ -146,7 +145,7 @@ class AViT(Method):
         depths = torch.zeros_like(alive, dtype=torch.int64)
         stream, lengths = tokens.flatten(0, 1), alive.sum(dim=1)
         rows = torch.arange(len(stream), device=stream.device)  # where each was among all tokens
-        for index, block in enumerate(self._blocks(), start=1):
+        for index, block in enumerate(self.net.blocks, start=1):
             stream = streamed_block(block, stream, lengths.tolist())
             depths += alive
             scores = torch.zeros_like(spent).flatten()
@@ -167,9 +166,6 @@ class AViT(Method):
         first = tokens[..., 0]
         first = first.to(torch.promote_types(first.dtype, torch.float32))
         return torch.sigmoid(self.gamma * first + self.beta)
-
-    def _blocks(self) -> list[Block]:
-        return list(self.net.blocks)  # type: ignore[arg-type]
 
     @property
     def kept(self) -> Bool[Tensor, "batch blocks patches"]:
@@ -222,21 +218,21 @@ def prior_loss(
 
 
 def masking_block(
-    block: Block, tokens: Float[Tensor, "batch tokens dim"], alive: Bool[Tensor, "batch tokens"]
+    block: Any, tokens: Float[Tensor, "batch tokens dim"], alive: Bool[Tensor, "batch tokens"]
 ) -> Float[Tensor, "batch tokens dim"]:
     """The block, where nobody attends to what is not alive."""
     attention = block.attention
     attended = attend_to_alive(attention, attention.qkv(block.attention_norm(tokens)), alive)
     tokens = tokens + block.drop_path(attention.dropout(attention.out(attended)))
-    return tokens + block.drop_path(block.mlp(block.mlp_norm(tokens)))
+    return block.feed_forward(tokens)
 
 
-def _check_net(net: nn.Module) -> ViT:
+def _check_net(net: nn.Module) -> Any:
     reason = "whose tokens cannot halt one by one"
-    net = check_fits(net, (ViT,), "lightweight=a_vit", reason, "model=vit and vit_b_16")
-    if not (net.readout.reads_one_token and net.readout.place == 0):
+    fitting = check_fits(net, "lightweight=a_vit", reason, "model=vit and vit_b_16")
+    if not fitting.readout.reads_cls:
         raise LeanvitError(
-            f"lightweight=a_vit does not fit model.readout={net.readout.kind}: the head reads the "
-            "[CLS] of all blocks, so take cls"
+            f"lightweight=a_vit does not fit model.readout={fitting.readout.kind}: the head reads "
+            "the [CLS] of all blocks, so take cls"
         )
-    return net
+    return fitting

@@ -12,14 +12,15 @@ All give what the block gives to the tokens of one image that are alive, and to 
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
+from leanvit.contracts import NetOfTokens
 from leanvit.models.attention import attend, join_heads, split_heads
-from leanvit.models.vit import Attention, Block, ViT
 
 LARGEST_EXPONENT = math.log(1e6)
 NUM_GROUPS = 8  # of images padded alike: 6 to 8 % faster than one on a CPU; more gain nothing
@@ -43,7 +44,7 @@ def softmax_with_policy(
 
 
 def masked_block(
-    block: Block, tokens: Float[Tensor, "batch tokens dim"], policy: Float[Tensor, "batch tokens"]
+    block: Any, tokens: Float[Tensor, "batch tokens dim"], policy: Float[Tensor, "batch tokens"]
 ) -> Float[Tensor, "batch tokens dim"]:
     """The block with :func:`softmax_with_policy` in its attention."""
     attention = block.attention
@@ -51,12 +52,12 @@ def masked_block(
     query, key, value = split_heads(projected, attention.heads)
     scores = (query @ key.transpose(-2, -1)) * query.shape[-1] ** -0.5
     attended = join_heads(softmax_with_policy(scores, policy).to(value.dtype) @ value)
-    tokens = tokens + block.drop_path(attention.dropout(attention.out(attended)))
-    return tokens + block.drop_path(block.mlp(block.mlp_norm(tokens)))
+    attended = attention.dropout(attention.out(attended))
+    return block.feed_forward(tokens + block.drop_path(attended))
 
 
 def attend_to_alive(
-    attention: Attention,
+    attention: Any,
     projected: Float[Tensor, "batch tokens channels"],
     alive: Bool[Tensor, "batch tokens"] | None,
 ) -> Float[Tensor, "batch tokens dim"]:
@@ -70,7 +71,7 @@ def attend_to_alive(
 
 
 def packed_block(
-    block: Block, tokens: Float[Tensor, "batch tokens dim"], alive: Bool[Tensor, "batch tokens"]
+    block: Any, tokens: Float[Tensor, "batch tokens dim"], alive: Bool[Tensor, "batch tokens"]
 ) -> Float[Tensor, "batch tokens dim"]:
     """The block, in evaluation, on the tokens that are no padding; what padding becomes is nothing
     to rely on, but finite."""
@@ -85,12 +86,11 @@ def packed_block(
     stream = tokens.flatten(0, 1).index_select(0, rows)
     projected = pad(attention.qkv(block.attention_norm(stream)))
     attended = attend_to_alive(attention, projected, alive).flatten(0, 1)
-    stream = stream + attention.out(attended.index_select(0, rows))
-    return pad(stream + block.mlp(block.mlp_norm(stream)))
+    return pad(block.feed_forward(stream + attention.out(attended.index_select(0, rows))))
 
 
 def streamed_block(
-    block: Block, stream: Float[Tensor, "rows dim"], lengths: list[int]
+    block: Any, stream: Float[Tensor, "rows dim"], lengths: list[int]
 ) -> Float[Tensor, "rows dim"]:
     """The block, in evaluation, on images of different numbers of tokens.
 
@@ -105,12 +105,11 @@ def streamed_block(
     groups = [lengths[start : start + size] for start in range(0, len(lengths), size)]
     parts = projected.split([sum(group) for group in groups])
     attended = [padded_attention(attention, *each) for each in zip(parts, groups, strict=True)]
-    stream = stream + attention.out(torch.cat(attended))
-    return stream + block.mlp(block.mlp_norm(stream))
+    return block.feed_forward(stream + attention.out(torch.cat(attended)))
 
 
 def padded_attention(
-    attention: Attention, projected: Float[Tensor, "rows channels"], lengths: list[int]
+    attention: Any, projected: Float[Tensor, "rows channels"], lengths: list[int]
 ) -> Float[Tensor, "rows dim"]:
     """Attention within each image, padded to the longest; arguments of :func:`streamed_block`."""
     size = (len(lengths), lengths[-1])
@@ -185,12 +184,13 @@ def num_weights(part: nn.Module) -> int:
     return sum(layer.weight.numel() for layer in layers)
 
 
-def macs_of_vit(net: ViT, tokens: Int64[Tensor, "batch blocks"]) -> Float64[Tensor, " batch"]:
+def macs_of_vit(
+    net: NetOfTokens, tokens: Int64[Tensor, "batch blocks"]
+) -> Float64[Tensor, " batch"]:
     """MACs of each image whose blocks compute on so many tokens, [CLS] among them."""
     macs = torch.zeros(len(tokens), dtype=torch.float64)
     macs += net.readout.num_patches * num_weights(net.patch_embedding) + num_weights(net.head)
-    blocks: list[Block] = list(net.blocks)  # type: ignore[arg-type]
-    for block, count in zip(blocks, tokens.double().unbind(dim=1), strict=True):
+    for block, count in zip(net.blocks, tokens.double().unbind(dim=1), strict=True):
         width = block.attention.qkv.out_features // 3
         macs += count * num_weights(block) + 2 * count**2 * width
     return macs

@@ -29,9 +29,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from leanvit.contracts import Method
+from leanvit.contracts import Method, NetOfTokens
 from leanvit.errors import LeanvitError
-from leanvit.models.vit import ViT
 from leanvit.values import Positive, Share
 
 
@@ -187,9 +186,8 @@ def soft_distillation(
 
 
 def _check_fits_token(net: nn.Module) -> None:
-    reads_cls = isinstance(net, ViT) and net.readout.reads_one_token and net.readout.place == 0
-    # Linformer projects a fixed row of tokens
-    if not reads_cls or type(net).__name__ == "LinformerViT":
+    reads_cls = isinstance(net, NetOfTokens) and net.readout.reads_cls
+    if not reads_cls or getattr(net, "fixed_length", False):
         raise LeanvitError(
             f"lightweight.kind=token does not fit {type(net).__name__}, which has no [CLS] beside "
             "which a second token could stand: it fits model=vit and vit_b_16 with readout=cls; "

@@ -27,7 +27,7 @@ Deviations:
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +48,6 @@ from leanvit.lightweight.distill import soft_distillation
 from leanvit.lightweight.token_predictor import Predictor, draw_decisions, mean_of
 from leanvit.lightweight.unpruned_teacher import UnprunedTeacher, token_distillation
 from leanvit.models.fits import check_fits
-from leanvit.models.vit import Block, ViT
 from leanvit.values import Count, NonNegative, PositiveShare, Share
 
 
@@ -77,7 +76,7 @@ class DynamicViT(Method):
         LeanvitError: a net or readout that it does not fit, or stages that cannot be.
     """
 
-    net: ViT
+    net: Any  # a NetOfTokens
 
     def __init__(
         self,
@@ -117,7 +116,7 @@ class DynamicViT(Method):
 
     def taught_by(self, whole: nn.Module, teach: bool) -> nn.Module:
         if teach:
-            self.teacher = UnprunedTeacher(plain_net(whole))  # type: ignore[arg-type]
+            self.teacher = UnprunedTeacher(plain_net(whole))
         return self
 
     @property
@@ -178,7 +177,7 @@ class DynamicViT(Method):
         tokens = self.net.begin(images)
         alive = torch.ones_like(tokens[:, 1:, 0])
         kept: list[Tensor] = []
-        for index, block in enumerate(self._blocks()):
+        for index, block in enumerate(self.net.blocks):
             if index in self.after:
                 log_probabilities = self.predictors[len(kept)](tokens[:, 1:], alive)
                 alive = alive * decide(log_probabilities)
@@ -198,7 +197,7 @@ class DynamicViT(Method):
         places = torch.arange(self.num_patches, device=tokens.device).expand(tokens.shape[0], -1)
         alive: Tensor | None = None  # which of ``places`` are no padding; None: all
         kept: list[Tensor] = []
-        for index, block in enumerate(self._blocks()):
+        for index, block in enumerate(self.net.blocks):
             if index in self.after:
                 chosen, alive = self._choose(len(kept), tokens[:, 1:], alive)
                 if chosen is not None:
@@ -235,9 +234,6 @@ class DynamicViT(Method):
             return scores.topk(self.counts[stage]).indices.sort(dim=1).values, None
         return places_over(scores, alive, self.tau)
 
-    def _blocks(self) -> list[Block]:
-        return list(self.net.blocks)  # type: ignore[arg-type]
-
     @property
     def macs_used(self) -> Float64[Tensor, " batch"]:
         """MACs of each image of the last evaluation batch, in closed form.
@@ -269,15 +265,15 @@ def ratio_loss(
     return (found - found.new_tensor(shares)[:, None]).square().mean()
 
 
-def _check_net(net: nn.Module) -> ViT:
+def _check_net(net: nn.Module) -> Any:
     reason = "whose tokens cannot be taken out one by one"
-    net = check_fits(net, (ViT,), "lightweight=dynamic_vit", reason, "model=vit and vit_b_16")
-    if net.readout.kind not in ("cls", "mean"):
+    fitting = check_fits(net, "lightweight=dynamic_vit", reason, "model=vit and vit_b_16")
+    if fitting.readout.kind not in ("cls", "mean"):
         raise LeanvitError(
-            f"lightweight=dynamic_vit does not fit model.readout={net.readout.kind}, which reads "
-            "patches that may be gone: take cls or mean"
+            f"lightweight=dynamic_vit does not fit model.readout={fitting.readout.kind}, which "
+            "reads patches that may be gone: take cls or mean"
         )
-    return net
+    return fitting
 
 
 def _check_stages(

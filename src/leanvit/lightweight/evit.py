@@ -21,6 +21,7 @@ Deviations:
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,6 @@ from torch import Tensor, nn
 
 from leanvit.contracts import Method
 from leanvit.errors import LeanvitError
-from leanvit.models import vit
 from leanvit.models.attention import attend, join_heads, split_heads
 from leanvit.models.fits import check_fits
 from leanvit.values import PositiveShare, Whole
@@ -85,7 +85,7 @@ class EViT(Method):
         LeanvitError: a net or readout that it does not fit, or a value that cannot be.
     """
 
-    net: vit.ViT
+    net: Any  # a NetOfTokens
 
     def __init__(
         self, net: nn.Module, keep_rate: PositiveShare = 0.7, blocks: Sequence[Whole] | None = None
@@ -116,7 +116,7 @@ class EViT(Method):
             if index not in self.chosen:
                 tokens = block(tokens)
                 continue
-            tokens, places = reorganising_block(block, tokens, self.keep_rate)  # type: ignore[arg-type]
+            tokens, places = reorganising_block(block, tokens, self.keep_rate)
             if places is not None:
                 patches = F.pad(patches.gather(1, places), (0, 1), value=-1)
             nowhere = torch.zeros_like(tokens[:, :1, 0], dtype=torch.bool)
@@ -124,11 +124,11 @@ class EViT(Method):
             kept.append(nowhere.scatter(1, 1 + patches, True)[:, 1:])
         if not self.training:
             self.kept = torch.stack(kept, dim=1)
-        return self.net.head(self.net.norm(self.net.readout(tokens)))
+        return self.net.head(self.net.read(tokens))
 
 
 def reorganising_block(
-    block: vit.Block, tokens: Float[Tensor, "batch tokens dim"], keep_rate: float
+    block: Any, tokens: Float[Tensor, "batch tokens dim"], keep_rate: float
 ) -> tuple[Float[Tensor, "batch left dim"], Int64[Tensor, "batch num_kept"] | None]:
     """The block with its tokens reorganised before the MLP.
 
@@ -145,15 +145,15 @@ def reorganising_block(
     attended = attention.dropout(attention.out(join_heads(attended)))
     tokens = tokens + block.drop_path(attended)
     tokens, places = reorganise(tokens, cls_attention(query, key), num_kept)
-    return tokens + block.drop_path(block.mlp(block.mlp_norm(tokens))), places
+    return block.feed_forward(tokens), places
 
 
-def _check_net(net: nn.Module) -> vit.ViT:
+def _check_net(net: nn.Module) -> Any:
     reason = "which has no [CLS] that attends to all tokens"
-    net = check_fits(net, (vit.ViT,), "lightweight=evit", reason, "model=vit and vit_b_16")
-    if not (net.readout.reads_one_token and net.readout.place == 0):
+    fitting = check_fits(net, "lightweight=evit", reason, "model=vit and vit_b_16")
+    if not fitting.readout.reads_cls:
         raise LeanvitError(
-            f"lightweight=evit does not fit model.readout={net.readout.kind}, which reads other "
-            "tokens than [CLS], by whose attention they are kept: take cls"
+            f"lightweight=evit does not fit model.readout={fitting.readout.kind}, which reads "
+            "other tokens than [CLS], by whose attention they are kept: take cls"
         )
-    return net
+    return fitting

@@ -28,7 +28,7 @@ Deviations:
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,10 +37,8 @@ from torch import Tensor, nn
 
 from leanvit.contracts import Method
 from leanvit.errors import LeanvitError
-from leanvit.models import cct, vit
 from leanvit.models.attention import attend, join_heads, split_heads
 from leanvit.models.fits import check_fits
-from leanvit.models.readout import Readout
 from leanvit.values import Whole
 
 
@@ -110,7 +108,7 @@ def new_places(matching: Matching) -> Int64[Tensor, "batch tokens"]:
 
 
 def attend_in_proportion(
-    attention: vit.Attention,
+    attention: Any,
     tokens: Float[Tensor, "batch tokens dim"],
     sizes: Float[Tensor, "batch tokens 1"] | None,
 ) -> tuple[Float[Tensor, "batch tokens dim"], Float[Tensor, "batch heads tokens dim_head"]]:
@@ -122,7 +120,7 @@ def attend_in_proportion(
 
 
 def merging_block(
-    block: vit.Block | cct.Block,
+    block: Any,
     tokens: Float[Tensor, "batch tokens dim"],
     sizes: Float[Tensor, "batch tokens 1"] | None,
     num_leave: int,
@@ -145,14 +143,11 @@ def merging_block(
         before = torch.ones_like(metric[:, :, :1]) if sizes is None else sizes
         sizes = merge(before, matching)
         tokens = (merge(tokens * before, matching) / sizes).to(tokens.dtype)
-    if isinstance(block, cct.Block):  # which normalises the stream itself
-        tokens = block.mlp_norm(tokens)
-        return tokens + block.drop_path(block.mlp(tokens)), sizes, matching
-    return tokens + block.drop_path(block.mlp(block.mlp_norm(tokens))), sizes, matching
+    return block.feed_forward(tokens), sizes, matching
 
 
 class ToMe(Method):
-    """Token merging around a ViT or a CCT.
+    """Token merging around a net of tokens, such as ViT and CCT.
 
     Args:
         net: trained or untrained; its weights are used as they are.
@@ -163,7 +158,7 @@ class ToMe(Method):
         LeanvitError: a net or readout that it does not fit, or an ``r`` that cannot be.
     """
 
-    net: vit.ViT | cct.CCT
+    net: Any  # a NetOfTokens
 
     def __init__(self, net: nn.Module, r: Whole | Sequence[Whole] = 8) -> None:
         super().__init__()
@@ -175,13 +170,13 @@ class ToMe(Method):
                 f"lightweight.r={r}: give one number for all blocks or a list of {depth}, one for "
                 "each block"
             )
-        self.has_cls = isinstance(self.net, vit.ViT)
+        self.has_cls = bool(self.net.num_prefix)
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
         tokens, sizes, _ = self._encode(images)
-        return self.net.head(self._read(tokens, sizes))
+        return self.net.head(self.net.read(tokens, sizes))
 
     @torch.no_grad()
     def groups(
@@ -204,44 +199,19 @@ class ToMe(Method):
         tokens, sizes, matchings = self.net.begin(images), None, []
         for block, r in zip(self.net.blocks, self.r, strict=True):
             num_leave = min(r, (tokens.shape[1] - self.has_cls) // 2)
-            merged = merging_block(block, tokens, sizes, num_leave, self.has_cls)  # type: ignore[arg-type]
+            merged = merging_block(block, tokens, sizes, num_leave, self.has_cls)
             tokens, sizes, matching = merged
             matchings.append(matching)
         return tokens, sizes, matchings
 
-    def _read(
-        self,
-        tokens: Float[Tensor, "batch tokens dim"],
-        sizes: Float[Tensor, "batch tokens 1"] | None,
-    ) -> Float[Tensor, "batch dim"]:
-        """The vector that the head reads; a token weighs as much as the patches it stands for."""
-        readout = self.net.readout
-        if getattr(readout, "reads_one_token", False):
-            return self.net.norm(readout(tokens))
-        tokens = self.net.norm(tokens)
-        if sizes is None:
-            return readout(tokens)
-        if isinstance(readout, cct.SequencePool):
-            scores = readout.score(tokens) + sizes.to(tokens.dtype).log()
-            weights = scores.squeeze(2).softmax(dim=1).to(tokens.dtype)
-            return torch.einsum("bt,btd->bd", weights, tokens)
-        patches, sizes = tokens[:, int(self.has_cls) :], sizes[:, int(self.has_cls) :]
-        read = (patches * sizes).sum(dim=1)
-        if readout.kind == "mean":
-            read = read / sizes.sum(dim=1)
-        return read.to(tokens.dtype)
 
-
-def _check_net(net: nn.Module) -> vit.ViT | cct.CCT:
+def _check_net(net: nn.Module) -> Any:
     fits, reason = "model=vit, vit_b_16 and cct", "whose tokens cannot be merged"
-    kinds: tuple[type[vit.ViT | cct.CCT], ...] = (vit.ViT, cct.CCT)
-    fitting = check_fits(net, kinds, "lightweight=tome", reason, fits)
-    readout, has_cls = fitting.readout, isinstance(fitting, vit.ViT)
-    if isinstance(readout, Readout):
-        reads_cls = has_cls and readout.reads_one_token and readout.place == 0
-        if not reads_cls and readout.kind not in ("mean", "sum"):
-            raise LeanvitError(
-                f"lightweight=tome does not fit model.readout={readout.kind}, which reads patches "
-                f"that may be merged: take {'cls' if has_cls else 'sequence_pool'}, mean or sum"
-            )
+    fitting = check_fits(net, "lightweight=tome", reason, fits, wants_cls=False)
+    if not fitting.readout.reads_merged:
+        own = "cls" if fitting.num_prefix else "sequence_pool"
+        raise LeanvitError(
+            f"lightweight=tome does not fit model.readout={fitting.readout.kind}, which reads "
+            f"patches that may be merged: take {own}, mean or sum"
+        )
     return fitting

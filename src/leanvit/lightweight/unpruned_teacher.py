@@ -4,21 +4,21 @@ Source: Rao et al., "DynamicViT", NeurIPS 2021 (https://arxiv.org/abs/2106.02034
 """
 
 import copy
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from leanvit.lightweight.distill import Teacher
-from leanvit.models.vit import ViT
 
 
 class UnprunedTeacher(Teacher):
     """A frozen copy of the net as it is before anything is pruned."""
 
-    net: ViT
+    net: Any  # a NetOfTokens
 
-    def __init__(self, net: ViT) -> None:
+    def __init__(self, net: nn.Module) -> None:
         super().__init__(copy.deepcopy(net))
 
     @torch.no_grad()

@@ -62,20 +62,40 @@ class Block(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"]
     ) -> Float[Tensor, "batch tokens dim"]:
-        tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens)))
+        return self.feed_forward(
+            tokens + self.drop_path(self.attention(self.attention_norm(tokens)))
+        )
+
+    def feed_forward(
+        self, tokens: Float[Tensor, "batch tokens dim"]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """What follows the attention."""
         tokens = self.mlp_norm(tokens)  # as published: no sum from before the norm goes on
         return tokens + self.drop_path(self.mlp(tokens))
 
 
 class SequencePool(nn.Module):
-    """Weighted sum of the tokens; the weights are a softmax over a linear score of each token."""
+    """Weighted sum of the tokens; the weights are a softmax over a linear score of each token.
+
+    Its names are those of :class:`leanvit.models.readout.Readout`.
+    """
+
+    kind, reads_cls, reads_merged = "sequence_pool", False, True
+    tokens_read = slice(0, None)
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.score = nn.Linear(dim, 1)
 
-    def forward(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
-        weights = self.score(tokens).squeeze(2).softmax(dim=1).to(tokens.dtype)
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch tokens dim"],
+        sizes: Float[Tensor, "batch tokens 1"] | None = None,
+    ) -> Float[Tensor, "batch dim"]:
+        scores = self.score(tokens)
+        if sizes is not None:  # each as often as the patches that it stands for
+            scores = scores + sizes.to(tokens.dtype).log()
+        weights = scores.squeeze(2).softmax(dim=1).to(tokens.dtype)
         return torch.einsum("bt,btd->bd", weights, tokens)
 
 
@@ -115,6 +135,7 @@ class CCT(nn.Module):
             there are no such positions, readout or attention.
     """
 
+    num_prefix = 0
     position_embedding: Tensor
 
     def __init__(
@@ -177,8 +198,15 @@ class CCT(nn.Module):
         )
         return self.emb_dropout(tokens + self.position_embedding)
 
+    def read(
+        self,
+        tokens: Float[Tensor, "batch tokens dim"],
+        sizes: Float[Tensor, "batch tokens 1"] | None = None,
+    ) -> Float[Tensor, "batch dim"]:
+        return self.readout(self.norm(tokens), sizes)
+
     def end(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch classes"]:
-        return self.head(self.readout(self.norm(tokens)))
+        return self.head(self.read(tokens))
 
     def pool(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
         return self.readout(tokens)

@@ -104,6 +104,8 @@ class LinformerViT(ViT):
         LeanvitError: ``num_projected`` below 1 or above the tokens; or as a ViT's.
     """
 
+    fixed_length = True
+
     def __init__(
         self,
         image_size: Count,

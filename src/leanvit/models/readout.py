@@ -23,6 +23,13 @@ class Readout(nn.Module):
         num_patches: patch tokens of an image.
         has_cls: a [CLS] token stands before the patches.
 
+    Attributes:
+        kind: the readout without its place.
+        reads_one_token: by its place; it can be normed alone.
+        reads_cls: [CLS] and nothing else.
+        reads_merged: it can read tokens that stand for several patches each.
+        tokens_read: those that the vector is made of.
+
     Raises:
         LeanvitError: no such readout, no [CLS] token to read, or ``k`` beyond the sequence.
     """
@@ -34,12 +41,27 @@ class Readout(nn.Module):
         _check(readout, self.kind, place, num_patches, has_cls)
         self.place = int(place or 0)
         self.reads_one_token = self.kind in ("cls", "token")
+        self.reads_cls = has_cls and self.reads_one_token and self.place == 0
+        self.reads_merged = self.reads_cls or self.kind in ("mean", "sum")
+        first = 0 if self.kind == "weighted" else self.num_prefix
+        last = self.place + 1 if self.reads_one_token else None
+        self.tokens_read = slice(self.place if self.reads_one_token else first, last)
         if self.kind == "weighted":
             # one dimension and "token" in its name: weight decay spares it
             self.token_weights = nn.Parameter(torch.full((num_patches,), 1 / num_patches))
 
-    def forward(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch tokens dim"],
+        sizes: Float[Tensor, "batch tokens 1"] | None = None,
+    ) -> Float[Tensor, "batch dim"]:
+        """``sizes``: patches that each token stands for; ``None``: one each."""
         patches = tokens[:, self.num_prefix :]
+        if self.kind in ("mean", "sum") and sizes is not None:
+            sizes = sizes[:, self.num_prefix :]
+            summed = (patches * sizes).sum(dim=1)
+            read = summed / sizes.sum(dim=1) if self.kind == "mean" else summed
+            return read.to(tokens.dtype)
         if self.kind == "mean":
             return patches.mean(dim=1)
         if self.kind == "sum":

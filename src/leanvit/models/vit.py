@@ -84,7 +84,12 @@ class Block(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"]
     ) -> Float[Tensor, "batch tokens dim"]:
-        tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens)))
+        return self.feed_forward(
+            tokens + self.drop_path(self.attention(self.attention_norm(tokens)))
+        )
+
+    def feed_forward(self, tokens: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
+        """What follows the attention."""
         return tokens + self.drop_path(self.mlp(self.mlp_norm(tokens)))
 
 
@@ -114,6 +119,8 @@ class ViT(nn.Module):
         LeanvitError: if ``patch_size`` does not divide ``image_size``, or ``heads`` not ``dim``; no
             such readout or attention.
     """
+
+    num_prefix = 1  # [CLS]
 
     def __init__(
         self,
@@ -174,10 +181,17 @@ class ViT(nn.Module):
         tokens = torch.cat((cls_tokens, patches), dim=1) + self.position_embedding
         return self.emb_dropout(tokens)
 
-    def end(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch classes"]:
+    def read(
+        self,
+        tokens: Float[Tensor, "batch tokens dim"],
+        sizes: Float[Tensor, "batch tokens 1"] | None = None,
+    ) -> Float[Tensor, "batch dim"]:
         if self.readout.reads_one_token:  # LayerNorm sees one token at a time: norm only that one
-            return self.head(self.norm(self.readout(tokens)))
-        return self.head(self.readout(self.norm(tokens)))
+            return self.norm(self.readout(tokens))
+        return self.readout(self.norm(tokens), sizes)
+
+    def end(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch classes"]:
+        return self.head(self.read(tokens))
 
     def pool(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
         return self.readout(tokens)

@@ -14,13 +14,15 @@ Deviations: none is known; the course's widths are not published. They are ``dec
 first step and half as many after each further one, as in DCGAN.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
-from leanvit.pretraining.encoder import freeze_unused, num_prefix_tokens, patch_grid
+from leanvit.pretraining.encoder import freeze_unused, patch_grid
 from leanvit.values import Count
 
 
@@ -37,14 +39,15 @@ class Autoencoder(nn.Module):
     """
 
     # what a figure of `reconstruct` says below
+    encoder: Any  # a NetOfTokens
     explanation = "The decoder draws the image from the tokens of its patches."
 
     def __init__(self, encoder: nn.Module, image_size: Count, decoder_dim: Count = 128) -> None:
         super().__init__()
         self.grid, patch_size = patch_grid(encoder, image_size, "autoencoder")
-        self.encoder, self.num_prefix = encoder, num_prefix_tokens(encoder)
-        freeze_unused(encoder)
-        dim: int = encoder.position_embedding.shape[2]  # type: ignore[index, assignment]
+        self.encoder = encoder
+        freeze_unused(self.encoder)
+        dim = self.encoder.position_embedding.shape[2]
         self.decoder = _decoder(dim, decoder_dim, _prime_factors(patch_size))
 
     def forward(
@@ -64,10 +67,10 @@ class Autoencoder(nn.Module):
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch 3 height width"]:
         """The images as the decoder draws them, in -1..1."""
-        tokens = self.encoder.begin(images)  # type: ignore[operator]
-        for block in self.encoder.blocks:  # type: ignore[union-attr]
+        tokens = self.encoder.begin(images)
+        for block in self.encoder.blocks:
             tokens = block(tokens)
-        tokens = self.encoder.norm(tokens)[:, self.num_prefix :]  # type: ignore[operator]
+        tokens = self.encoder.norm(tokens)[:, self.encoder.num_prefix :]
         features = rearrange(
             tokens, "batch (rows columns) dim -> batch dim rows columns", rows=self.grid
         )

@@ -1,9 +1,11 @@
 """The net that a pretraining teaches: what it must be, and how to find it in a checkpoint."""
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 
+from leanvit.contracts import NetOfTokens
 from leanvit.errors import LeanvitError
 
 
@@ -32,14 +34,12 @@ def patch_grid(encoder: nn.Module, image_size: int, method: str) -> tuple[int, i
         LeanvitError: the net has no tokens, or they do not lie on a grid that divides the image.
     """
     name = type(encoder).__name__
-    parts = ("begin", "blocks", "norm", "readout", "position_embedding")
-    if not all(hasattr(encoder, part) for part in parts):
+    if not isinstance(encoder, NetOfTokens):
         raise LeanvitError(
             f"pretrain={method} does not fit {name}, which has no row of tokens: choose "
             "model=vit, or another net of tokens at one resolution"
         )
-    num_tokens: int = encoder.position_embedding.shape[1]  # type: ignore[index, assignment]
-    num_patches = num_tokens - num_prefix_tokens(encoder)
+    num_patches = encoder.position_embedding.shape[1] - encoder.num_prefix
     grid = math.isqrt(num_patches)
     if grid**2 != num_patches or image_size % grid:
         raise LeanvitError(
@@ -49,12 +49,7 @@ def patch_grid(encoder: nn.Module, image_size: int, method: str) -> tuple[int, i
     return grid, image_size // grid
 
 
-def num_prefix_tokens(encoder: nn.Module) -> int:
-    """Tokens before those of the patches: [CLS], or none."""
-    return int(hasattr(encoder, "cls_token"))
-
-
-def freeze_unused(encoder: nn.Module) -> None:
+def freeze_unused(encoder: Any) -> None:
     """Leave out of the training what a pretraining does not pass through: they get no gradient."""
     for part in (encoder.readout, encoder.head):
         part.requires_grad_(False)

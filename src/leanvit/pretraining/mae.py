@@ -22,6 +22,8 @@ Deviations:
   not shuffled, which no block can tell.
 """
 
+from typing import Any
+
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float, Int64
@@ -30,7 +32,7 @@ from torch import Tensor, nn
 from leanvit.errors import LeanvitError
 from leanvit.models.cct import sinusoidal_positions
 from leanvit.models.fits import check_fits
-from leanvit.models.vit import Block, ViT
+from leanvit.models.vit import Block
 from leanvit.pretraining.encoder import freeze_unused, patch_grid
 from leanvit.values import Between, Count, Whole
 
@@ -71,8 +73,8 @@ class MAE(nn.Module):
         _check_values(mask_ratio, grid**2, decoder_dim, decoder_heads)
         self.grid, self.norm_pix_loss = grid, norm_pix_loss
         self.num_visible = grid**2 - round(mask_ratio * grid**2)
-        freeze_unused(encoder)
-        dim = self.encoder.cls_token.shape[2]
+        freeze_unused(self.encoder)
+        dim = self.encoder.position_embedding.shape[2]
         self.decoder_embedding = nn.Linear(dim, decoder_dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, decoder_dim))
         positions = grid_positions(grid, decoder_dim)
@@ -230,19 +232,19 @@ def grid_positions(grid: int, dim: int) -> Float[Tensor, "patches dim"]:
     return torch.cat((columns, rows), dim=1)
 
 
-def _check_encoder(encoder: nn.Module, image_size: int) -> ViT:
+def _check_encoder(encoder: nn.Module, image_size: int) -> Any:
     name = type(encoder).__name__
     fits = "vit, and vit_b_16 on images of its input_size; or choose pretrain=autoencoder"
     grid, patch_size = patch_grid(encoder, image_size, "mae")
     reason = "whose tokens see more than one patch each"
-    encoder = check_fits(encoder, (ViT,), "pretrain=mae", reason, fits)
-    kernel_size = encoder.patch_embedding.kernel_size[0]
+    net = check_fits(encoder, "pretrain=mae", reason, fits)
+    kernel_size = net.patch_embedding.kernel_size[0]
     if kernel_size != patch_size:
         raise LeanvitError(
             f"pretrain=mae: {name} enlarges images of {image_size} pixels to "
             f"{grid * kernel_size}, where patches share what they show: it fits {fits}"
         )
-    return encoder
+    return net
 
 
 def _check_values(mask_ratio: float, num_patches: int, dim: int, heads: int) -> None:
