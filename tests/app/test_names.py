@@ -237,9 +237,10 @@ def test_a_key_that_came_later_renames_nothing(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_choice_is_called_by_its_own_name_though_its_class_moved() -> None:
-    """STOOD is for choices that exist; what is hashed for them is what their files once said."""
-    for group, choice in names.STOOD:
+    """MOVED is of choices that exist and says where they stand."""
+    for (group, choice), (_, stands) in names.MOVED.items():
         assert choice in GROUPS[group], (group, choice)
+        assert f"_target_: {stands}\n" in (ROOT / f"conf/{group}/{choice}.yaml").read_text()
 
 
 def as_the_old_code_kept_it(config: DictConfig) -> DictConfig:

@@ -101,7 +101,7 @@ def check_values(config: DictConfig) -> None:
         single = {key: given[key] for key in values.annotations(taker) if key in given}
         values.check(taker, {k: v for k, v in single.items() if not isinstance(v, dict)})
     check_place(config)
-    data = {key: value for key, value in given["data"].items() if value != "???"}
+    data = dict(given["data"])
     taker = target(data.pop("_target_"))
     cut = {key: data.pop(key, None) for key in CUT}
     if cut["imbalance"] is not None:

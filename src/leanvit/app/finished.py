@@ -97,15 +97,6 @@ def _put_in_todays_words(config: DictConfig) -> None:
         config.data.setdefault("imbalance_seed", 0)
     if (config.get("model") or {}).get("attention") == "flex":  # the same function by sdpa
         config.model.attention = "sdpa"
-    for (group, choice), stood in names.STOOD.items():
-        part, target = config.get(group), stood.get("_target_")
-        if part and target and part.get("_target_") == target:
-            part["_target_"] = TARGETS[group, choice]
-
-
-TARGETS = {  # of those of names.STOOD whose target moved
-    ("data", "cifar10_lt"): "leanvit.data.cifar10.cifar10",
-    ("data", "cifar100_lt"): "leanvit.data.cifar100.cifar100",
-    ("optimizer", "adamw"): "leanvit.optimizers.adamw.adamw",
-    ("optimizer", "sgd"): "leanvit.optimizers.sgd.sgd",
-}
+    for (group, _), (stood, stands) in names.MOVED.items():
+        if (config.get(group) or {}).get("_target_") == stood:
+            config[group]["_target_"] = stands

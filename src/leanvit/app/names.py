@@ -3,8 +3,7 @@
 A name ends in a hash of the values that decide the result. Finished runs keep their names:
 
 - a key that came later is left out of the hash where its value means "as before" (``CAME_LATER``);
-- a choice whose ``_target_`` or keys changed is hashed as it stood when runs were first called by
-  it (``STOOD``).
+- a choice whose ``_target_`` moved is hashed by where it stood before (``MOVED``).
 
 Second stages (``pretrained=``) are hashed with what they took over. What an older version called
 otherwise is found by its values (:func:`find_again`).
@@ -25,13 +24,15 @@ NO_CHOICE = ("logger", "memory_gib", "num_workers", "outputs", "hydra", "classes
 NO_CHOICE_OF_DATA = ("data_dir", "memory_gib")
 # keys that runs were called without, and the value that means what these runs did
 CAME_LATER: dict[str, Any] = {}
-# what choices were hashed as, where their files say something else today
-STOOD: dict[tuple[str, str], dict[str, Any]] = {
-    ("data", "cifar10_lt"): {"_target_": "leanvit.data.cifar10_lt.cifar10_lt"},
-    ("data", "cifar100_lt"): {"_target_": "leanvit.data.cifar100_lt.cifar100_lt"},
-    ("optimizer", "adamw"): {"_target_": "torch.optim.AdamW"},
-    ("optimizer", "sgd"): {"_target_": "torch.optim.SGD"},
-    ("method", "quantize"): {"backend": "onnxruntime"},
+# where a choice's part stood when runs were first called by it, and where it stands today
+MOVED = {
+    ("data", "cifar10_lt"): ("leanvit.data.cifar10_lt.cifar10_lt", "leanvit.data.cifar10.cifar10"),
+    ("data", "cifar100_lt"): (
+        "leanvit.data.cifar100_lt.cifar100_lt",
+        "leanvit.data.cifar100.cifar100",
+    ),
+    ("optimizer", "adamw"): ("torch.optim.AdamW", "leanvit.optimizers.adamw.adamw"),
+    ("optimizer", "sgd"): ("torch.optim.SGD", "leanvit.optimizers.sgd.sgd"),
 }
 
 
@@ -91,16 +92,18 @@ def seedless_digest(
 def method_digest(config: DictConfig, method: str, run: str = "") -> str:
     """Eight characters of what decides what becomes of a run that is compressed."""
     values: Any = OmegaConf.to_container(config.method, resolve=True)
-    return _hash({"method": {**values, **STOOD.get(("method", method), {})}, "run": run})
+    if method == "quantize":  # there was a choice of them once
+        values["backend"] = "onnxruntime"
+    return _hash({"method": values, "run": run})
 
 
 def values_of(config: DictConfig, choices: Mapping[str, str | None]) -> dict[str, Any]:
     """The resolved values that decide a result; paths in full."""
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in NO_CHOICE])
     values: Any = OmegaConf.to_container(own, resolve=True)
-    for (group, choice), stood in STOOD.items():
+    for (group, choice), (stood, _) in MOVED.items():
         if choices.get(group) == choice and group in values:
-            values[group].update(stood)
+            values[group]["_target_"] = stood
     for key, as_before in CAME_LATER.items():
         *path, name = key.split(".")
         place = values

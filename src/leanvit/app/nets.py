@@ -67,10 +67,6 @@ def wrap(config: DictConfig, net: nn.Module, teacher: nn.Module | None = None) -
     if not chosen:
         return net
     torch.manual_seed(derive_seed(config.seed, "lightweight"))
-    if OmegaConf.is_missing(chosen, "teacher"):
-        raise LeanvitError(
-            "lightweight=distill wants a teacher: lightweight.teacher=<directory of a finished run>"
-        )
     offers: dict[str, Any] = {"image_size": config.data.image_size}
     takes = values.annotations(target(chosen._target_)).get("teacher")
     if isinstance(chosen.get("teacher"), str) and takes is not bool:
