@@ -50,8 +50,16 @@ def test_every_command_tells_the_same_keys(told: dict[str, dict]) -> None:
         assert about["overrides"]["model.dim"] == 24 and about["seed"] == 0
         assert len(about["choices_hash"]) >= 8
         assert set(about["training"]) >= {"seconds", "images_per_second", "epochs", "best_epoch",
-                                          "device", "precision"}  # fmt: skip
+                                          "device", "precision", "pflop"}  # fmt: skip
     train, again = told["train"], told["eval"]
     assert again["choices"] == train["choices"] and again["name"] == train["name"]
     assert told["compress"]["choices"] == train["choices"] | {"method": "prune"}
     assert told["compress"]["choices_hash"].startswith(train["choices_hash"])
+    # what was computed is counted through all stages
+    pruned = told["compress"]["training"]
+    images = train["training"]["images_per_second"] * train["training"]["seconds"]
+    expected = 6 * train["cost"]["macs"] * images / 1e15
+    assert train["training"]["pflop"] == pytest.approx(expected)
+    assert train["training"]["pflop_before"] == 0 and told["eval"]["training"] == train["training"]
+    assert pruned["pflop_before"] == train["training"]["pflop"]
+    assert told["pretrain"]["training"]["pflop"] > 0

@@ -191,6 +191,7 @@ def finish(job: Compression, counted: dict[str, Any] | None = None) -> None:
         best_epoch=job.trainings[-1].best_epoch if job.trainings else 0,
         device=job.device,
         precision=precision_of(job),
+        pflop=sum(each.pflop for each in job.trainings),
     )
     method = str(request.choices["method"])
     digest = names.method_digest(request.config, method)
@@ -214,7 +215,7 @@ def finish(job: Compression, counted: dict[str, Any] | None = None) -> None:
                 seed=told["seed"],
             ),
             "compressed": {"run": str(job.run.path), "accuracy": told["test"]["accuracy"]},
-            "training": provenance.about_training(training, job.config.monitor),
+            "training": provenance.about_training(training, job.config.monitor, told["training"]),
         },
     )
 

@@ -72,7 +72,11 @@ def work(request: Request) -> None:
                 choices_hash=seedless_digest(request),
                 seed=config.seed,
             ),
-            "training": provenance.about_training(training, config.monitor),
+            "training": provenance.about_training(
+                training,
+                config.monitor,
+                request.begins.told.get("training", {}) if request.begins else None,
+            ),
         },
     )
 

@@ -26,6 +26,8 @@ from leanvit.training.callbacks import (
     History,
 )
 from leanvit.training.data_module import ImageDataModule
+from leanvit.training.flops import training_flops
+from leanvit.training.trainable import Trainable
 from leanvit.values import Count, ShareBelowOne, Whole
 from leanvit.weights import check_match, read_checkpoint
 
@@ -41,12 +43,14 @@ class Training:
     Attributes:
         history: one row per epoch, see :class:`History`.
         best_epoch: of ``best.ckpt``, counted from 1.
+        pflop: 10^15 floating-point operations, see :mod:`leanvit.training.flops`.
     """
 
     history: list[dict[str, float]]
     best_epoch: int
     device: torch.device
     precision: str
+    pflop: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -61,7 +65,7 @@ class Training:
 
 
 def fit(
-    module: L.LightningModule,
+    module: Trainable,
     data: ImageDataModule,
     run_dir: Path,
     max_epochs: Whole,
@@ -128,7 +132,14 @@ def fit(
     with fastest_attention(device, "bf16" in str(trainer.precision)), _stops_are_told(trainer):
         trainer.fit(module, data, ckpt_path=path, weights_only=True)
     best_epoch = int(read_checkpoint(run_dir / "checkpoints" / "best.ckpt")["epoch"]) + 1
-    return Training(history.rows, best_epoch, trainer.strategy.root_device, str(trainer.precision))
+    flops = training_flops(module.net, data.train.images[0].shape[-1], module.step)
+    return Training(
+        history.rows,
+        best_epoch,
+        trainer.strategy.root_device,
+        str(trainer.precision),
+        pflop=flops * sum(row["images"] for row in history.rows) / 1e15,
+    )
 
 
 def checkpoints(folder: Path, monitor: str) -> tuple[ModelCheckpoint, ModelCheckpoint]:

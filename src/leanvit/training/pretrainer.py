@@ -6,6 +6,7 @@ from torch import Tensor
 
 from leanvit.augment.normalise import normalise
 from leanvit.seeds import derive_seed
+from leanvit.training.flops import reconstruct
 from leanvit.training.trainable import Trainable
 
 
@@ -17,6 +18,8 @@ class Pretrainer(Trainable):
     (masks, dropout) come from (seed, epoch, rank), those of the validation from the seed alone:
     epochs are compared on the same masks.
     """
+
+    step = staticmethod(reconstruct)
 
     def forward(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, ""]:
         return self.net(normalise(images, self.mean, self.std), images.float() / 255)

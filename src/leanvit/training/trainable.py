@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from leanvit.errors import LeanvitError
+from leanvit.training.flops import classify
 from leanvit.training.parameter_groups import parameter_groups
 from leanvit.values import NonNegative, PositiveShare, Whole
 
@@ -33,9 +34,11 @@ class Trainable(L.LightningModule):
 
     Attributes:
         num_images: that the net saw in the last training step, on this rank.
+        step: what a step computes, see :func:`leanvit.training.flops.training_flops`.
     """
 
     num_images = 0
+    step = staticmethod(classify)
     mean: Tensor
     std: Tensor
 
