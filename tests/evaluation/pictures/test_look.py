@@ -85,11 +85,6 @@ def test_the_seed_decides():
     assert any(first.tolist() != choose_images(*given, 8, seed).tolist() for seed in (1, 2, 3))
 
 
-def test_no_image_is_refused():
-    with pytest.raises(LeanvitError, match="num_images=0"):
-        choose_images(*many(2, []), 0, 0)
-
-
 class Brightness(nn.Module):
     """Says "dark" of images below the mean, "bright" of others, ever more surely."""
 

@@ -21,14 +21,13 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from leanvit.augment.normalise import normalise
 from leanvit.data.images import ImageSet
-from leanvit.evaluation.cost.speed import GAIN, LARGEST_BATCH, as_in_prediction, is_out_of_memory
-from leanvit.evaluation.measure.predict import Trained
+from leanvit.evaluation.cost.speed import GAIN, LARGEST_BATCH, is_out_of_memory
+from leanvit.evaluation.measure.predict import Trained, as_in_prediction
 
 TURNS, TURN_IMAGES = 4, 8  # of each net in a round, and single images in each of them
 LONGEST_PASS = 0.5  # seconds; no batch is doubled that takes more than half of it
@@ -84,7 +83,7 @@ def race(
         batches = take(images, number * together, together)
         rates.append([0.0] * len(nets))
         for index in order_of(number, len(nets)):
-            inputs = _inputs(nets[index], batches, device).split(sizes[index])
+            inputs = nets[index].inputs(batches, device).split(sizes[index])
             with as_in_prediction(nets[index].net, device, nets[index].bfloat16):
                 seconds(nets[index], inputs[:1], device)
                 rates[-1][index] = together / seconds(nets[index], inputs, device)
@@ -104,7 +103,7 @@ def _single_times(
     times: list[list[float]] = [[] for _ in nets]
     for turn, some in enumerate(images.split(TURN_IMAGES), start=number * TURNS):
         for index in order_of(turn, len(nets)):
-            inputs = _inputs(nets[index], some, device).split(1)
+            inputs = nets[index].inputs(some, device).split(1)
             with as_in_prediction(nets[index].net, device, nets[index].bfloat16):
                 seconds(nets[index], inputs[:1], device)
                 times[index] += [seconds(nets[index], [image], device) for image in inputs]
@@ -147,7 +146,7 @@ def _possible_sizes(
     size, time = 1, 0.0
     while size <= LARGEST_BATCH and 2 * time <= LONGEST_PASS:
         try:
-            batch = [_inputs(trained, take(images, 0, size), device)]
+            batch = [trained.inputs(take(images, 0, size), device)]
             with as_in_prediction(trained.net, device, trained.bfloat16):
                 time = min(seconds(trained, batch, device) for _ in range(2))
         except (MemoryError, RuntimeError) as error:
@@ -163,7 +162,7 @@ def _rate(
     trained: Trained, images: UInt8[Tensor, "batch 3 height width"], device: torch.device
 ) -> float:
     """Images per second in one turn with this batch."""
-    batch, time, num = [_inputs(trained, images, device)], 0.0, 0
+    batch, time, num = [trained.inputs(images, device)], 0.0, 0
     with as_in_prediction(trained.net, device, trained.bfloat16):
         seconds(trained, batch, device)
         while time < SWEEP_TURN:
@@ -198,9 +197,3 @@ def seconds(trained: Trained, batches: Sequence[Tensor], device: torch.device) -
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
     return max(perf_counter() - start, 1e-9)
-
-
-def _inputs(
-    trained: Trained, images: UInt8[Tensor, "batch 3 height width"], device: torch.device
-) -> Float32[Tensor, "batch 3 height width"]:
-    return normalise(images.to(device), trained.mean.to(device), trained.std.to(device))

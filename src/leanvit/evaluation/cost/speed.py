@@ -1,7 +1,6 @@
 """How fast a net is on this machine, and how much memory it takes.
 
-- A net runs as :func:`measure.predict.predict` runs it: evaluation mode, channels last,
-  bfloat16 autocast or not, the device's fastest attention. It is moved to the device and stays.
+- A net runs as :func:`measure.predict.predict` runs it. It is moved to the device and stays.
 - A time is the median of many forward passes, after some that only warm up.
 - Each measurement has a budget of seconds. One forward pass may overrun it, no more: where a single
   one takes longer than the budget, its time is the measurement.
@@ -9,8 +8,6 @@
 
 import statistics
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -20,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from leanvit.models.attention import fastest_attention
+from leanvit.evaluation.measure.predict import as_in_prediction
 
 NUM_WARM = 3  # passes that are not counted: memory is taken, kernels are chosen
 NUM_TIMED = 100  # more of them tell no more
@@ -115,15 +112,6 @@ def peak_memory(
         with torch.inference_mode(False), torch.no_grad(), _LiveBytes(net, images) as live:
             net(images)
         return live.peak
-
-
-@contextmanager
-def as_in_prediction(net: nn.Module, device: torch.device, bfloat16: bool) -> Iterator[None]:
-    """Inference as :func:`measure.predict.predict` does it."""
-    net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
-    with torch.inference_mode(), autocast, fastest_attention(device, bfloat16):
-        yield
 
 
 def _images(batch_size: int, image_size: int, device: torch.device) -> Tensor:

@@ -81,10 +81,7 @@ def fit_temperature(
 ) -> float | None:
     """The temperature with the lowest negative log-likelihood; None where there is no minimum.
 
-    Args:
-        probabilities: softmax outputs on the validation images: on test images this would be
-            choosing by the test set.
-        labels: class indices.
+    The images are those of validation: on test images this would be choosing by the test set.
     """
     logits = _logits(probabilities)
     of_truth = logits[np.arange(len(labels)), labels].mean()

@@ -50,11 +50,8 @@ def classification_metrics(
     """The numbers of one split, as plain floats that JSON can hold (fractions of 1, never NaN).
 
     Args:
-        probabilities: softmax outputs, one row an image.
-        labels: class indices.
         classes: class names, in the order of the columns.
-        num_resamples: bootstrap draws behind ``accuracy_interval``.
-        seed: of these draws.
+        num_resamples, seed: of the bootstrap behind ``accuracy_interval``.
         train_counts: training images of each class; None: not known.
         temperature: fitted on validation images; None: not known.
 
@@ -174,16 +171,14 @@ def _by_class(values: ndarray, present: ndarray) -> list[float | None]:
 def _calibration(
     scores: ndarray, targets: ndarray, temperature: float | None
 ) -> dict[str, float | None]:
-    before = {
+    found: dict[str, float | None] = {
         "calibration_error": expected_calibration_error(scores, targets),
         "nll": negative_log_likelihood(scores, targets),
+        **dict.fromkeys(("temperature", "calibration_error_scaled", "nll_scaled")),
     }
-    if temperature is None:
-        return {**before, "temperature": None, "calibration_error_scaled": None, "nll_scaled": None}
-    scaled = scale_probabilities(scores, temperature)
-    return {
-        **before,
-        "temperature": temperature,
-        "calibration_error_scaled": expected_calibration_error(scaled, targets),
-        "nll_scaled": negative_log_likelihood(scores, targets, temperature),
-    }
+    if temperature is not None:
+        scaled = scale_probabilities(scores, temperature)
+        found["temperature"] = temperature
+        found["calibration_error_scaled"] = expected_calibration_error(scaled, targets)
+        found["nll_scaled"] = negative_log_likelihood(scores, targets, temperature)
+    return found

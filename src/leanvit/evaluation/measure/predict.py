@@ -1,10 +1,12 @@
 """Probabilities of a trained net."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from leanvit.augment.none import NoAugment
@@ -31,8 +33,23 @@ class Trained:
     image_size: int
     bfloat16: bool
 
+    def inputs(
+        self, images: UInt8[Tensor, "batch 3 height width"], device: torch.device
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Images as the net takes them, on the device."""
+        return normalise(images.to(device), self.mean.to(device), self.std.to(device))
 
-@torch.inference_mode()
+
+@contextmanager
+def as_in_prediction(net: nn.Module, device: torch.device, bfloat16: bool) -> Iterator[None]:
+    """Inference in evaluation mode: channels last, bfloat16 autocast or not, and the device's
+    fastest attention. The net is moved to the device and stays there."""
+    net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+    with torch.inference_mode(), autocast, fastest_attention(device, bfloat16):
+        yield
+
+
 def predict(
     trained: Trained,
     data: ImageSet,
@@ -48,15 +65,17 @@ def predict(
         macs: gets the multiply-accumulates of every image, batch by batch, where the net's work
             differs from image to image and it tells (``macs_used``).
     """
+    net: Any = trained.net
     probabilities = []
-    for images in _batches(trained, data, device, batch_size, memory_gib):
-        probabilities.append(trained.net(images).float().softmax(1).cpu())
-        if macs is not None and hasattr(trained.net, "macs_used"):
-            macs.append(trained.net.macs_used.cpu())  # type: ignore[arg-type]
+    with as_in_prediction(net, device, trained.bfloat16):
+        loader = make_loader(data, InOrder(len(data)), NoAugment(), batch_size, device, memory_gib)
+        for images, _ in loader:
+            probabilities.append(net(trained.inputs(images, device)).float().softmax(1).cpu())
+            if macs is not None and hasattr(net, "macs_used"):
+                macs.append(net.macs_used.cpu())
     return torch.cat(probabilities)
 
 
-@torch.inference_mode()
 def predict_exits(
     trained: Trained,
     data: ImageSet,
@@ -65,24 +84,8 @@ def predict_exits(
     memory_gib: float | None = None,
 ) -> Float32[Tensor, "exits n classes"]:
     """Softmax probabilities of every exit of a net with early exits, see :func:`predict`."""
-    batches = _batches(trained, data, device, batch_size, memory_gib)
-    classify: Callable[[Tensor], Tensor] = trained.net.exit_logits  # type: ignore[assignment]
-    return torch.cat([classify(images).float().softmax(2).cpu() for images in batches], dim=1)
-
-
-def _batches(
-    trained: Trained,
-    data: ImageSet,
-    device: torch.device,
-    batch_size: int,
-    memory_gib: float | None,
-) -> Iterator[Float[Tensor, "batch 3 height width"]]:
-    """Images as the net takes them, while it computes as it was trained to."""
-    net = trained.net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    net.eval()
-    mean, std = trained.mean.to(device), trained.std.to(device)
-    loader = make_loader(data, InOrder(len(data)), NoAugment(), batch_size, device, memory_gib)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=trained.bfloat16)
-    with autocast, fastest_attention(device, trained.bfloat16):
-        for images, _ in loader:
-            yield normalise(images, mean, std)
+    net: Any = trained.net
+    with as_in_prediction(net, device, trained.bfloat16):
+        loader = make_loader(data, InOrder(len(data)), NoAugment(), batch_size, device, memory_gib)
+        logits = (net.exit_logits(trained.inputs(images, device)) for images, _ in loader)
+        return torch.cat([each.float().softmax(2).cpu() for each in logits], dim=1)

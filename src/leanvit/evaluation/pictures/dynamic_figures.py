@@ -16,8 +16,7 @@ from numpy import ndarray
 
 from leanvit.contracts import NetOfSteps, plain_net
 from leanvit.data.images import ImageSet
-from leanvit.evaluation.cost.speed import as_in_prediction
-from leanvit.evaluation.measure.predict import Trained, predict
+from leanvit.evaluation.measure.predict import Trained, as_in_prediction, predict
 from leanvit.evaluation.pictures.class_costs import cost_by_class, exits_by_class, rank_correlation
 from leanvit.evaluation.pictures.figures import save_figure
 from leanvit.evaluation.pictures.look import Look, look_at_these

@@ -8,7 +8,6 @@ from jaxtyping import Float32, Int64, UInt8
 from numpy import ndarray
 from torch import Tensor, nn
 
-from leanvit.augment.normalise import normalise
 from leanvit.data.images import ImageSet
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.measure.predict import Trained
@@ -49,12 +48,7 @@ def choose_images(
 
     Returns:
         indices, the correct ones first; all of them where ``num_images`` is more.
-
-    Raises:
-        LeanvitError: ``num_images`` is below 1.
     """
-    if num_images < 1:
-        raise LeanvitError(f"num_images={num_images} must be at least 1")
     random = np.random.default_rng(seed)
     order = random.permutation(len(labels))
     class_order = random.permutation(probabilities.shape[1])
@@ -129,7 +123,7 @@ def look_at_these(
     """The net with the images at these places; captions as in :func:`look_at`."""
     images, labels = torch.stack([data.images[i] for i in index.tolist()]), data.labels.numpy()
     net = trained.net.to(device).eval()
-    inputs = normalise(images.to(device), trained.mean.to(device), trained.std.to(device))
+    inputs = trained.inputs(images, device)
     confidences, predicted = net(inputs).float().softmax(dim=1).cpu().max(dim=1)
     names = trained.classes
     captions = tuple(
