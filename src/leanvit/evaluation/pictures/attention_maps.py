@@ -9,6 +9,7 @@ pyramids whose maps shrink, need nothing said about them.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from einops import rearrange
@@ -83,7 +84,7 @@ def readers(net: nn.Module, num_tokens: int) -> slice:
 
 
 def received(
-    weights: Float[Tensor, "batch heads tokens tokens"], queries: slice
+    weights: Float[Tensor, "batch heads queries tokens"], queries: slice
 ) -> Float[Tensor, "batch heads side side"]:
     """What each position of the map is given by some queries, on average.
 
@@ -113,10 +114,7 @@ def attention_maps(
         LeanvitError: there is no such block, or no attention at all.
     """
     maps = []
-    for image in images.split(1):  # one at a time: all weights of large maps are large
-        blocks = attention_blocks(net, image)
-        if not blocks:
-            raise LeanvitError("the net has no attention over tokens: choose another figure")
+    for blocks in _blocks_by_image(net, images):
         if block is None:
             block = default_block([split_tokens(weights.shape[-1])[1] for weights in blocks])
         if not 0 <= block < len(blocks):
@@ -127,6 +125,17 @@ def attention_maps(
         maps.append(received(blocks[block], readers(net, blocks[block].shape[-1])))
     assert block is not None
     return torch.cat(maps), block, len(blocks)
+
+
+def _blocks_by_image(
+    net: nn.Module, images: Float[Tensor, "batch channels height width"]
+) -> Iterator[list[Float[Tensor, "1 _ _ _"]]]:
+    """:func:`attention_blocks` of one image at a time: all weights of large maps are large."""
+    for image in images.split(1):
+        blocks = attention_blocks(net, image)
+        if not blocks:
+            raise LeanvitError("the net has no attention over tokens: choose another figure")
+        yield blocks
 
 
 def rollout(
@@ -179,14 +188,5 @@ def rollout_maps(
     Raises:
         LeanvitError: the net has no attention.
     """
-    maps = []
-    for image in images.split(1):
-        blocks = attention_blocks(net, image)
-        if not blocks:
-            raise LeanvitError("the net has no attention over tokens: choose another figure")
-        rolled = rollout(blocks)
-        prefix, side = split_tokens(rolled.shape[-1])
-        queries = readers(net, rolled.shape[-2])
-        given = rolled[:, queries].mean(dim=1)[:, prefix:] * rolled.shape[-1]
-        maps.append(rearrange(given, "batch (rows columns) -> batch rows columns", rows=side))
-    return torch.cat(maps)
+    rolled = torch.cat([rollout(blocks) for blocks in _blocks_by_image(net, images)])
+    return received(rolled[:, None], readers(net, rolled.shape[1]))[:, 0]

@@ -6,10 +6,13 @@ these nets and these test images, and not a proof of a cause.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy import ndarray
 
 from leanvit.evaluation.comparison.intervals import t_limits
@@ -23,10 +26,6 @@ from leanvit.evaluation.pictures.figures import (
     explain,
     new_figure,
 )
-
-if TYPE_CHECKING:
-    import matplotlib.axes
-    import matplotlib.figure
 
 NO_RELATION = "no relation shown"
 WRITTEN_FROM = 7.0  # percent; in a smaller part of a bar its number would not fit
@@ -54,9 +53,8 @@ def rank_correlation(
 
 def _ranks(values: Float64[ndarray, " n"]) -> Float64[ndarray, " n"]:
     """From 0; equal values share the mean of their ranks."""
-    below = (values[:, None] > values[None]).sum(axis=1)
-    same = (values[:, None] == values[None]).sum(axis=1)
-    return below + (same - 1) / 2
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts + 1) / 2)[place]
 
 
 def cost_by_class(
@@ -65,12 +63,11 @@ def cost_by_class(
     classes: Sequence[str],
     train_counts: Sequence[int],
     unit: str = "MACs",
-) -> "tuple[matplotlib.figure.Figure, dict[str, float]]":
+) -> tuple[Figure, dict[str, float]]:
     """Training images of each class, the most frequent on top, beside the mean cost of its images.
 
     Args:
         costs: of each image.
-        train_counts: training images of each class.
         unit: of the costs; "MACs" are drawn in millions.
 
     Returns:
@@ -111,9 +108,7 @@ def relation(counts: Sequence[float], means: Sequence[float], unit: str) -> str:
     )
 
 
-def _draw_means(
-    axes: "matplotlib.axes.Axes", of_row: dict[int, Float64[ndarray, " images"]]
-) -> None:
+def _draw_means(axes: Axes, of_row: dict[int, Float64[ndarray, " images"]]) -> None:
     """Of each row the mean with its interval, over the range of most of its images."""
     least = min(values.min() for values in of_row.values())
     most = max(values.max() for values in of_row.values())
@@ -138,20 +133,17 @@ def exits_by_class(
     labels: Int64[ndarray, " n"],
     classes: Sequence[str],
     names: Sequence[str],
-) -> "matplotlib.figure.Figure":
-    """For each class, and for all, the shares of its images that leave at each exit.
-
-    Args:
-        exits: of each image, from 0.
-        names: of the exits.
-    """
+) -> Figure:
+    """For each class, and for all, the shares of its images that leave at each of the exits (of
+    each image, from 0), which have ``names``."""
     few = len(classes) <= MAX_WRITTEN_CLASSES
     present = [label for label in range(len(classes)) if (labels == label).any()]
     rows = [exits, *(exits[labels == label] for label in present)]
     shares = np.array([np.bincount(row, minlength=len(names)) / len(row) for row in rows])
     figure = new_figure(7.5, 1.4 + (0.28 if few else 0.13) * len(rows))
     axes = figure.subplots()
-    colours = _colours(len(names))
+    # from light to dark: the later an exit, the darker
+    colours = colormaps["viridis_r"](np.linspace(0.08, 0.95, len(names)))
     starts = 100 * (shares.cumsum(axis=1) - shares)
     for number, name in enumerate(names):
         percents = 100 * shares[:, number]
@@ -174,10 +166,3 @@ def exits_by_class(
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, frameon=False, fontsize=8,
                 **tight)  # fmt: skip
     return figure
-
-
-def _colours(num: int) -> list[tuple[float, ...]]:
-    """From light to dark: the later an exit, the darker."""
-    from matplotlib import colormaps
-
-    return [tuple(colormaps["viridis_r"](place)) for place in np.linspace(0.08, 0.95, num)]

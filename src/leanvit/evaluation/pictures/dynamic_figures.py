@@ -7,11 +7,12 @@ in :mod:`pictures.token_pictures`, the charts in :mod:`pictures.class_costs`.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
+from matplotlib.figure import Figure
 from numpy import ndarray
 
 from leanvit.contracts import NetOfSteps, plain_net
@@ -19,14 +20,11 @@ from leanvit.data.images import ImageSet
 from leanvit.evaluation.measure.predict import Trained, as_in_prediction, predict
 from leanvit.evaluation.pictures.class_costs import cost_by_class, exits_by_class, rank_correlation
 from leanvit.evaluation.pictures.figures import save_figure
+from leanvit.evaluation.pictures.inside import word_of
 from leanvit.evaluation.pictures.look import Look, look_at_these
 from leanvit.evaluation.pictures.panels import evenly
 from leanvit.evaluation.pictures.token_pictures import kept_tokens, merged_tokens
 from leanvit.files import write_json
-from leanvit.models.order import is_pyramid
-
-if TYPE_CHECKING:
-    import matplotlib.figure
 
 
 class Observed(NamedTuple):
@@ -47,19 +45,13 @@ def draw_dynamic(
     num_images: int,
     seed: int = 0,
 ) -> list[Path]:
-    """Draw all that fits a net, from what it does with test images.
+    """Draw all that fits a net, from what it does with test images, and tell the files.
 
     Args:
         data: on which the charts are; the pictures are of a few of its images, one of each class.
-        train_counts: training images of each class.
         folder: gets ``kept.png``, ``groups.png``, ``exits.png``, ``cost_by_class.png`` with
             ``cost_by_class.json``, and ``tokens_by_class.png``, as far as the net has them.
-        title: e.g. the name of the run and its data source.
         num_images: at most, in the pictures.
-        seed: another one chooses other images.
-
-    Returns:
-        the files that were written.
     """
     net, classes = trained.net, trained.classes
     if not any(hasattr(net, name) for name in ("kept", "groups", "exits", "macs_used")):
@@ -85,9 +77,7 @@ def draw_dynamic(
     return files
 
 
-def draw_pictures(
-    trained: Trained, look: Look, device: torch.device
-) -> "dict[str, matplotlib.figure.Figure]":
+def draw_pictures(trained: Trained, look: Look, device: torch.device) -> dict[str, Figure]:
     """What the net does with single images, as far as it tells."""
     net: Any = trained.net
     figures = {}
@@ -156,5 +146,5 @@ def exit_names(net: Any, num_exits: int) -> list[str]:
     if not after:
         return [f"exit {number}" for number in range(1, 1 + num_exits)]
     plain: Any = plain_net(net)
-    word = "stage" if is_pyramid(plain) else "block"
+    word = word_of(plain)
     return [*(f"after {n} {word}{'s' * (n > 1)}" for n in after), "at the end"]

@@ -5,11 +5,12 @@ the net has nothing of the kind.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from einops import rearrange
+from matplotlib.figure import Figure
 
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.pictures import inside
@@ -34,13 +35,10 @@ from leanvit.evaluation.pictures.panels import (
 )
 from leanvit.evaluation.pictures.weight_figures import filters, positions
 
-if TYPE_CHECKING:
-    import matplotlib.figure
-
 MAX_COLUMNS = 8  # of maps beside an image
 
 
-def attention(look: Look) -> "matplotlib.figure.Figure | None":
+def attention(look: Look) -> Figure | None:
     """One row an image: the image, then what each head of one block attends to, and their mean."""
     blocks = attention_blocks(look.net, look.inputs[:1])
     if not blocks:
@@ -59,7 +57,7 @@ def attention(look: Look) -> "matplotlib.figure.Figure | None":
     )
 
 
-def rollout(look: Look) -> "matplotlib.figure.Figure | None":
+def rollout(look: Look) -> Figure | None:
     """Each image beside its attention rollout."""
     blocks = attention_blocks(look.net, look.inputs[:1])
     if not blocks:
@@ -93,7 +91,7 @@ def _whose_attention(look: Look, num_tokens: int) -> str:
     return "Attention of [CLS]" if has_cls else f"Attention of token {queries.start}"
 
 
-def patches(look: Look) -> "matplotlib.figure.Figure | None":
+def patches(look: Look) -> Figure | None:
     """The patch grid over all images, and the patches of the first one laid apart."""
     found = inside.patches(look.net, look.inputs)
     if found is None:
@@ -132,7 +130,7 @@ def patches(look: Look) -> "matplotlib.figure.Figure | None":
     return figure
 
 
-def features(look: Look) -> "matplotlib.figure.Figure | None":
+def features(look: Look) -> Figure | None:
     """One row an image: the image, then the channels of the first map that vary most."""
     found = inside.features(look.net, look.inputs)
     if found is None:
@@ -148,7 +146,7 @@ def features(look: Look) -> "matplotlib.figure.Figure | None":
     )
 
 
-def tokens(look: Look) -> "matplotlib.figure.Figure | None":
+def tokens(look: Look) -> Figure | None:
     """One row an image: the image, then how alike the tokens are to what is read out."""
     found = inside.token_similarity(look.net, look.inputs)
     if found is None:
@@ -166,7 +164,7 @@ def tokens(look: Look) -> "matplotlib.figure.Figure | None":
     )
 
 
-FIGURES: dict[str, Callable[[Look], "matplotlib.figure.Figure | None"]] = {
+FIGURES: dict[str, Callable[[Look], Figure | None]] = {
     each.__name__: each
     for each in (attention, rollout, patches, features, positions, tokens, filters)
 }
@@ -188,7 +186,7 @@ def check_names(names: list[str]) -> list[str]:
     return [] if "all" in names else names
 
 
-def draw(look: Look, names: list[str]) -> dict[str, "matplotlib.figure.Figure"]:
+def draw(look: Look, names: list[str]) -> dict[str, Figure]:
     """Figures by name; without names all that fit the net.
 
     Raises:

@@ -8,17 +8,16 @@ point has its run's number beside it; names are above.
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy import ndarray
 
 from leanvit.evaluation.cost.benchmark import TimedRun
 from leanvit.evaluation.pictures.figures import COLOURS, explain, new_figure, save_figure
-
-if TYPE_CHECKING:
-    import matplotlib.axes
 
 MARKS = "osD^vPX*"  # one more than colours: 56 runs have a look of their own
 COLUMNS, LETTERS = 3, 55  # of the names above the panels; the table has all of a name
@@ -26,12 +25,7 @@ CORNERS = ((5, 4), (-5, 4), (5, -11), (-5, -11))  # points; numbers of equal poi
 
 
 def pareto(runs: Sequence[TimedRun], path: Path, explanation: str) -> None:
-    """Test accuracy over images per second, and over MACs.
-
-    Args:
-        path: the PNG file.
-        explanation: what the numbers are of; below the panels.
-    """
+    """Test accuracy over images per second, and over MACs; ``explanation`` stands below."""
     figure = new_figure(11.5, 5.0 + 0.2 * -(-len(runs) // COLUMNS))
     panels = figure.subplots(1, 2, sharey=True)
     found = [run.images_per_second for run in runs]
@@ -69,7 +63,7 @@ def front(
 
 
 def _draw_panel(
-    axes: "matplotlib.axes.Axes",
+    axes: Axes,
     runs: Sequence[TimedRun],
     values: Float64[ndarray, " runs"],
     more_is_better: bool,
@@ -98,10 +92,8 @@ def _draw_panel(
     axes.grid(alpha=0.25)
 
 
-def _set_scale(axes: "matplotlib.axes.Axes", values: Float64[ndarray, " shown"]) -> None:
+def _set_scale(axes: Axes, values: Float64[ndarray, " shown"]) -> None:
     """Logarithmic, with plain numbers at the ticks and room on both sides."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-
     axes.set_xscale("log")
     low, high = float(values.min()), float(values.max())
     room = max((high / low) ** 0.08, 1.05)

@@ -4,20 +4,18 @@ Each function takes a :class:`~pictures.look.Look` and what the net did with its
 """
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from numpy import ndarray
 
 from leanvit.evaluation.pictures.figures import RED, explain
 from leanvit.evaluation.pictures.look import Look
 from leanvit.evaluation.pictures.panels import bare, evenly, rows_of_panels
-
-if TYPE_CHECKING:
-    import matplotlib.axes
-    import matplotlib.figure
 
 MAX_COLUMNS = 5  # of pictures beside an image
 PALE = 225  # what a dropped patch is drawn towards, of 255
@@ -25,7 +23,7 @@ PALE = 225  # what a dropped patch is drawn towards, of 255
 
 def kept_tokens(
     look: Look, kept: Bool[ndarray, "images stages patches"], names: Sequence[str]
-) -> "matplotlib.figure.Figure":
+) -> Figure:
     """Each image, then with the patches pale that are dropped by the end of each stage.
 
     Args:
@@ -41,12 +39,8 @@ def kept_tokens(
     for stage in shown:
         mask = kept[:, stage].reshape(-1, side, side).repeat(size, axis=1).repeat(size, axis=2)
         pictures.append(np.where(mask[:, :, :, None], images, pale).astype(np.uint8))
-    figure, grid = _rows_of_pictures(look, pictures, [names[stage] for stage in shown], side)
-    for index, row in enumerate(grid):
-        for axes, stage in zip(row, shown, strict=True):
-            is_kept = kept[index, stage].astype(np.int64)
-            _draw_borders(axes, is_kept.reshape(side, side), RED)
-            note(axes, f"{kept[index, stage].sum()} of {kept.shape[2]}")
+    ids, shown_names = kept[:, shown].astype(np.int64), [names[stage] for stage in shown]
+    figure = _rows_of_pictures(look, pictures, ids, np.count_nonzero, RED, shown_names)
     explain(
         figure,
         f"Patches that go on, of a map of {side}x{side}; those that are dropped are pale, behind a "
@@ -55,9 +49,7 @@ def kept_tokens(
     return figure
 
 
-def merged_tokens(
-    look: Look, groups: Int64[ndarray, "images blocks patches"]
-) -> "matplotlib.figure.Figure":
+def merged_tokens(look: Look, groups: Int64[ndarray, "images blocks patches"]) -> Figure:
     """Each image, then each patch in the mean colour of the token that it is part of.
 
     Args:
@@ -71,12 +63,9 @@ def merged_tokens(
     pictures = [group_means(patches, groups[:, block]) for block in shown]
     pictures = [each.reshape(-1, side, side, 3).astype(np.uint8) for each in pictures]
     names = [f"after block {block}" for block in shown]
-    figure, grid = _rows_of_pictures(look, pictures, names, side)
-    for index, row in enumerate(grid):
-        for axes, block in zip(row, shown, strict=True):
-            ids = groups[index, block]
-            _draw_borders(axes, ids.reshape(side, side), "white")
-            note(axes, f"{len(np.unique(ids))} of {side**2}")
+    figure = _rows_of_pictures(
+        look, pictures, groups[:, shown], lambda ids: len(np.unique(ids)), "white", names
+    )
     explain(
         figure,
         f"Patches that are one token after a block have its mean colour, on a map of {side}x{side};"
@@ -105,41 +94,33 @@ def enlarged(
     return images[:, rows][:, :, rows]
 
 
-def note(axes: "matplotlib.axes.Axes", text: str) -> None:
-    """A few words below a panel."""
-    axes.set_xlabel(text, fontsize=6, labelpad=1)
-
-
 def _rows_of_pictures(
     look: Look,
-    columns: Sequence[UInt8[ndarray, "images height width 3"]],
+    pictures: Sequence[UInt8[ndarray, "images height width 3"]],
+    ids: Int64[ndarray, "images shown patches"],
+    num_left: Callable[[ndarray], int],
+    colour: str,
     names: Sequence[str],
-    side: int,
-) -> "tuple[matplotlib.figure.Figure, list[list[matplotlib.axes.Axes]]]":
+) -> Figure:
     """Each image with its pictures beside it; many images stand in two rows of rows.
 
-    Args:
-        side: patches of a row, which the pictures' coordinates count.
-
-    Returns:
-        the figure, and the panels of the pictures of each image.
+    Lines of ``colour`` run between patches of different ``ids``; below is what they count to.
     """
+    side = math.isqrt(ids.shape[2])
     num_blocks = 2 if len(look.images) > 5 else 1
     figure, panels = rows_of_panels(look, names, (1.3, 0.5), num_blocks)
     extent = (-0.5, side - 0.5, side - 0.5, -0.5)
     for index, row in enumerate(panels):
-        for axes, pictures in zip(row, columns, strict=True):
-            axes.imshow(pictures[index], interpolation="nearest", extent=extent)
+        for axes, picture, own in zip(row, pictures, ids[index], strict=True):
+            axes.imshow(picture[index], interpolation="nearest", extent=extent)
             bare(axes)
-    return figure, panels
+            _draw_borders(axes, own.reshape(side, side), colour)
+            axes.set_xlabel(f"{num_left(own)} of {side**2}", fontsize=6, labelpad=1)
+    return figure
 
 
-def _draw_borders(
-    axes: "matplotlib.axes.Axes", ids: Int64[ndarray, "side side"], colour: str
-) -> None:
+def _draw_borders(axes: Axes, ids: Int64[ndarray, "side side"], colour: str) -> None:
     """Lines between neighbours that are in different groups."""
-    from matplotlib.collections import LineCollection
-
     right = [((c + 0.5, r - 0.5), (c + 0.5, r + 0.5)) for r, c in np.argwhere(np.diff(ids, axis=1))]
     below = [((c - 0.5, r + 0.5), (c + 0.5, r + 0.5)) for r, c in np.argwhere(np.diff(ids, axis=0))]
     axes.add_collection(LineCollection([*right, *below], colors=colour, linewidths=0.5))

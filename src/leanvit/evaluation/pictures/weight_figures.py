@@ -3,25 +3,21 @@
 See :mod:`pictures.inside_figures`.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from einops import rearrange
+from matplotlib.figure import Figure
 
 from leanvit.evaluation.pictures import inside
 from leanvit.evaluation.pictures.figures import explain, new_figure
 from leanvit.evaluation.pictures.look import Look
 from leanvit.evaluation.pictures.panels import PANEL, bare, evenly, mosaic
 
-if TYPE_CHECKING:
-    import matplotlib.figure
-
 MAX_COLUMNS = 8  # heads of a bias table
 MAX_TABLES = 8
 MAX_FILTERS = 96
 
 
-def positions(look: Look) -> "matplotlib.figure.Figure | None":
+def positions(look: Look) -> Figure | None:
     """Similarity of position embeddings, or the tables of relative attention."""
     similarity = inside.position_similarity(look.net)
     if similarity is None:
@@ -50,7 +46,7 @@ def positions(look: Look) -> "matplotlib.figure.Figure | None":
     return figure
 
 
-def _bias_tables(look: Look) -> "matplotlib.figure.Figure | None":
+def _bias_tables(look: Look) -> Figure | None:
     tables = list(inside.bias_tables(look.net).values())
     if not tables:
         return None
@@ -80,7 +76,7 @@ def _bias_tables(look: Look) -> "matplotlib.figure.Figure | None":
     return figure
 
 
-def filters(look: Look) -> "matplotlib.figure.Figure | None":
+def filters(look: Look) -> Figure | None:
     """Kernels of the first convolution as colours, each on its own scale around grey."""
     kernels = inside.filters(look.net)
     if kernels is None:
