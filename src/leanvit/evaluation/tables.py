@@ -149,6 +149,12 @@ def interval(low: float, high: float, write: Callable[[float], str]) -> str:
     return f"[{write(low)}, {write(high)}]"
 
 
+def with_bounds(name: str, found: Difference | Ratio | None) -> dict[str, float | None]:
+    """A value and its interval, as columns of a CSV."""
+    values = (found.value, found.low, found.high) if found else (None,) * 3
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+
+
 def judged(found: Difference | Ratio | None, write: Callable[[float], str] = points) -> str:
     """A value with its interval, and in words where it shows nothing; "–" of what is None."""
     if found is None:

@@ -80,43 +80,35 @@ class Table:
 
 
 def compare(runs: Sequence[Path], num_resamples: int = 10_000, seed: int = 0) -> list[Table]:
-    """One table for each data set among finished runs, sorted by data set.
-
-    Args:
-        runs: run directories, in any order.
-        num_resamples: bootstrap draws behind each difference.
-        seed: of these draws.
+    """One table for each data set among the directories of finished runs, sorted by data set.
 
     Raises:
         LeanvitError: a directory is not a finished run.
     """
-    tables: dict[tuple[str, str], dict[str, dict[int, tuple[Path, dict[str, Any]]]]] = {}
-    num_repeats: dict[tuple[str, str], int] = {}
-    for path in sorted(runs, key=finished_at):  # of two runs with the same seed the newer stays
-        run = read_run(path)
-        key = (str(run["choices"].get("data")), str(run["source"]))
-        row = tables.setdefault(key, {}).setdefault(run["choices_hash"], {})
-        num_repeats[key] = num_repeats.get(key, 0) + (run["seed"] in row)
-        row[run["seed"]] = (path, run)
-    return [
-        _table(key, list(tables[key].values()), num_repeats[key], num_resamples, seed)
-        for key in sorted(tables)
-    ]
+    tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for run in read_by_age(runs):
+        key = str(run["choices"].get("data")), str(run["source"])
+        tables.setdefault(key, []).append(run)
+    return [_table(*key, tables[key], num_resamples, seed) for key in sorted(tables)]
+
+
+def read_by_age(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """What finished runs tell, and their ``path``; the newest last."""
+    return [{**read_run(path), "path": path} for path in sorted(paths, key=_finished_at)]
 
 
 def _table(
-    key: tuple[str, str],
-    groups: list[dict[int, tuple[Path, dict[str, Any]]]],
-    num_repeats: int,
-    num_resamples: int,
-    seed: int,
+    data: str, source: str, found: list[dict[str, Any]], num_resamples: int, seed: int
 ) -> Table:
-    runs = [run for group in groups for _, run in group.values()]
+    groups: dict[str, dict[int, dict[str, Any]]] = {}
+    for run in found:  # of two runs with the same seed the newer stays
+        groups.setdefault(run["choices_hash"], {})[run["seed"]] = run
+    runs = [run for group in groups.values() for run in group.values()]
     monitors = {run["training"].get("monitor", "").removeprefix("val/") for run in runs}
     agreed = len(monitors) == 1 and monitors <= SORTABLE
     # Runs that watched different things are put in order by what counts on imbalanced data.
     monitor = monitors.pop() if agreed else "balanced_accuracy"
-    rows = [_row([group[number] for number in sorted(group)], monitor) for group in groups]
+    rows = [_row([group[seed] for seed in sorted(group)], monitor) for group in groups.values()]
     rows.sort(key=lambda row: (-row.validation, row.params or 0, row.name))
     first = _correctness(rows[0].runs)
     for index, row in enumerate(rows[1:], start=1):
@@ -129,19 +121,18 @@ def _table(
     shown = [*ALWAYS_SHOWN, *(name for name in STAGES if name in names)]
     sizes = sorted({run["test"]["n"] for run in runs})
     return Table(
-        data=key[0],
-        source=key[1],
+        data=data,
+        source=source,
         num_test_images=" or ".join(f"{size:,}" for size in sizes),
         monitor=monitor,
         devices=sorted({run["training"].get("device", "unknown") for run in runs}),
         settings=[*shown, *(name for name in differing if name not in shown)],
         rows=rows,
-        num_repeats=num_repeats,
+        num_repeats=len(found) - len(runs),
     )
 
 
-def _row(group: list[tuple[Path, dict[str, Any]]], monitor: str) -> Row:
-    runs = [run for _, run in group]
+def _row(runs: list[dict[str, Any]], monitor: str) -> Row:
     accuracies = [run["test"]["accuracy"] for run in runs]
     several = len(runs) > 1
     recalls = [run["test"]["per_class_recall"] for run in runs]
@@ -151,7 +142,7 @@ def _row(group: list[tuple[Path, dict[str, Any]]], monitor: str) -> Row:
     return Row(
         name=_common_name([run["name"] for run in runs]),
         settings=settings_of(runs[0]),
-        runs=[path for path, _ in group],
+        runs=[run["path"] for run in runs],
         validation=float(np.mean([run["val"][monitor] for run in runs])),
         accuracy=float(np.mean(accuracies)),
         interval=(low, high),
@@ -168,7 +159,8 @@ def _row(group: list[tuple[Path, dict[str, Any]]], monitor: str) -> Row:
             [run["test"].get("calibration_error_scaled") for run in runs]
         ),
         params=_mean([run["cost"].get("params") for run in runs]),
-        macs=_mean([_macs_used(run["cost"]) for run in runs]),
+        # where images differ in it, the mean of the test images
+        macs=_mean([run["cost"].get("macs_used", run["cost"].get("macs")) for run in runs]),
         seconds=float(np.mean([run["training"]["seconds"] for run in runs])),
         difference=None,
     )
@@ -195,24 +187,12 @@ def settings_of(run: dict[str, Any]) -> dict[str, str]:
             for key, value in both.items() if key not in NO_CHOICE}  # fmt: skip
 
 
-def _correctness(
-    runs: Sequence[Path],
-) -> tuple[Float64[ndarray, " n"], ndarray] | None:
+def _correctness(runs: Sequence[Path]) -> tuple[Float64[ndarray, " n"], ndarray] | None:
     """Share of the runs that had each test image right, and the labels; None if these differ."""
-    correct, labels = [], None
-    for path in runs:
-        answers, asked = read_answers(path)
-        if labels is not None and not np.array_equal(labels, asked):
-            return None
-        labels = asked
-        correct.append(answers)
-    assert labels is not None  # a row has at least one run
-    return np.stack(correct).mean(axis=0), labels
-
-
-def _macs_used(cost: dict[str, Any]) -> float | None:
-    """Of an image: what all cost, or the mean of what each of the test images did."""
-    return cost.get("macs_used", cost.get("macs"))
+    answers, labels = zip(*map(read_answers, runs), strict=True)
+    if not all(np.array_equal(each, labels[0]) for each in labels):
+        return None
+    return np.stack(answers).mean(axis=0), labels[0]
 
 
 def _mean(values: Sequence[float | int | None]) -> float | None:
@@ -225,7 +205,7 @@ def _mean_of_all(values: Sequence[float | None]) -> float | None:
     return None if None in values else _mean(values)
 
 
-def finished_at(path: Path) -> float:
-    """When a run was finished, in seconds; 0 where it was not."""
+def _finished_at(path: Path) -> float:
+    """In seconds; 0 where it was not."""
     metrics = path / "metrics.json"
     return metrics.stat().st_mtime if metrics.exists() else 0.0

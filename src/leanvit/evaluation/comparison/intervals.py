@@ -76,11 +76,7 @@ def paired_difference(
 ) -> Difference:
     """Paired percentile bootstrap of mean(correct) - mean(reference) over the same images.
 
-    Args:
-        correct: share of the seeds that had each image right.
-        reference: the same for the row that is compared with.
-        num_resamples: bootstrap draws.
-        seed: of these draws.
+    Both are the share of a row's seeds that had each image right.
     """
     differences = correct - reference
     draws = _resampled_means(differences, num_resamples, np.random.default_rng(seed))
@@ -97,10 +93,8 @@ def paired_class_difference(
 ) -> Difference:
     """The same for the mean over ``of_classes`` of the recall, as in balanced accuracy.
 
-    Args:
-        labels: class indices; each of ``of_classes`` has two images or more. (Resampling n images
-            loses 1 / n of their variance, which matters for few: it is put back.)
-        of_classes: the classes whose recall counts.
+    Each of these classes has two images or more. (Resampling n images loses 1 / n of their
+    variance, which matters for few: it is put back.)
     """
     generator = np.random.default_rng(seed)
     by_class = [(correct - reference)[labels == label] for label in of_classes]

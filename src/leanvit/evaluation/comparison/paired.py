@@ -24,7 +24,7 @@ from jaxtyping import Bool, Int64
 from numpy import ndarray
 
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.comparison.compare import ALWAYS_SHOWN, finished_at, settings_of
+from leanvit.evaluation.comparison.compare import ALWAYS_SHOWN, read_by_age, settings_of
 from leanvit.evaluation.comparison.intervals import (
     NO_DIFFERENCE,
     Difference,
@@ -32,7 +32,7 @@ from leanvit.evaluation.comparison.intervals import (
     paired_difference,
     t_limits,
 )
-from leanvit.evaluation.comparison.runs import read_answers, read_run
+from leanvit.evaluation.comparison.runs import read_answers
 from leanvit.evaluation.measure.metrics import shot_groups
 
 
@@ -89,13 +89,8 @@ class Paired:
 def compare_paired(
     runs: Sequence[Path], against: Sequence[Path], num_resamples: int = 10_000, seed: int = 0
 ) -> Paired:
-    """Compare the runs of one choice with those of another, seed by seed.
-
-    Args:
-        runs: directories of finished runs of one choice, the newer of two with the same seed.
-        against: the same of the other choice.
-        num_resamples: bootstrap draws behind each interval over test images.
-        seed: of these draws.
+    """Compare the finished runs of one choice with those of another, seed by seed; of two with the
+    same seed the newer counts.
 
     Raises:
         LeanvitError: a directory is not a finished run, a side holds several choices, no seed is
@@ -109,42 +104,36 @@ def compare_paired(
             f"runs are paired by seed, and none is on both sides: run= has seed {have[0]}, "
             f"against= has seed {have[1]}; train the missing ones"
         )
-    pairs = [(sides[0][number][0], sides[1][number][0]) for number in seeds]
-    told = [side[number][1] for side in sides for number in seeds]
-    answers, labels = _answers(pairs, told)
+    told = [side[number] for side in sides for number in seeds]
+    answers, labels = _answers(told)
     names = _names(told[0], told[-1])
     return Paired(
         run=names[0],
         against=names[1],
         common=names[2],
         seeds=seeds,
-        left_out=[each[0] for side in sides for number, each in sorted(side.items())
+        left_out=[side[number]["path"] for side in sides for number in sorted(side)
                   if number not in seeds],
         num_test_images=len(labels),
         sources=sorted({str(run["source"]) for run in told}),
         measures=_measures(answers, labels, told, num_resamples, seed),
-        runs=pairs,
+        runs=[(sides[0][number]["path"], sides[1][number]["path"]) for number in seeds],
     )  # fmt: skip
 
 
-def _one_choice(paths: Sequence[Path], name: str) -> dict[int, tuple[Path, dict[str, Any]]]:
+def _one_choice(paths: Sequence[Path], name: str) -> dict[int, dict[str, Any]]:
     """The runs by seed, the newer of two."""
-    found: dict[int, tuple[Path, dict[str, Any]]] = {}
-    first = None
-    for path in sorted(paths, key=finished_at):
-        run = read_run(path)
-        found[run["seed"]] = (path, run)
-        first = first or run
-        differing = _differing(first, run)
-        if differing or first["source"] != run["source"]:
+    runs = read_by_age(paths)
+    if not runs:
+        raise LeanvitError(f"{name}= holds no finished run: python src/train.py makes one")
+    for run in runs:
+        differing = _differing(runs[0], run)
+        if differing or runs[0]["source"] != run["source"]:
             raise LeanvitError(
                 f"{name}= holds runs of several choices, which differ in "
-                f"{', '.join(differing) or 'data.source'}: "
-                "name the runs of one"
+                f"{', '.join(differing) or 'data.source'}: name the runs of one"
             )
-    if not found:
-        raise LeanvitError(f"{name}= holds no finished run: python src/train.py makes one")
-    return found
+    return {run["seed"]: run for run in runs}
 
 
 def _differing(run: dict[str, Any], other: dict[str, Any]) -> list[str]:
@@ -172,18 +161,18 @@ def _names(run: dict[str, Any], against: dict[str, Any]) -> tuple[str, str, str]
 
 
 def _answers(
-    pairs: Sequence[tuple[Path, Path]], told: Sequence[dict[str, Any]]
+    told: Sequence[dict[str, Any]],
 ) -> tuple[Bool[ndarray, "sides seeds n"], Int64[ndarray, " n"]]:
-    """Whether each run had each test image right, and the labels."""
-    paths = [run for run, _ in pairs] + [against for _, against in pairs]
-    answers, labels = zip(*(read_answers(path) for path in paths), strict=True)
-    for path, asked, run in zip(paths, labels, told, strict=True):
+    """Whether each run, of one side and then of the other, had each test image right, and the
+    labels."""
+    answers, labels = zip(*(read_answers(run["path"]) for run in told), strict=True)
+    for run, asked in zip(told, labels, strict=True):
         if not np.array_equal(asked, labels[0]) or run["classes"] != told[0]["classes"]:
             raise LeanvitError(
-                f"{path} was tested on other images than {paths[0]}: only runs on the same test "
-                "images can be paired"
+                f"{run['path']} was tested on other images than {told[0]['path']}: only runs on "
+                "the same test images can be paired"
             )
-    return np.stack(answers).reshape(2, len(pairs), -1), labels[0]
+    return np.stack(answers).reshape(2, len(told) // 2, -1), labels[0]
 
 
 def _measures(
@@ -202,16 +191,14 @@ def _measures(
     groups = {"balanced accuracy": present.tolist(), **_shots(told)}
     for name, indices in groups.items():
         of_classes = [index for index in indices if index in present]
-        if of_classes:
-            values = recall[..., np.isin(present, of_classes)].mean(axis=-1)
-            # of one image nothing can be resampled
-            few = min((labels == label).sum() for label in of_classes) < 2
-            over_classes = (
-                None
-                if few
-                else paired_class_difference(run, against, labels, of_classes, num_resamples, seed)
-            )
-            measures.append(_measure(name, values, over_classes))
+        if not of_classes:
+            continue
+        over_classes = None
+        if min((labels == label).sum() for label in of_classes) > 1:  # one cannot be resampled
+            draws = of_classes, num_resamples, seed
+            over_classes = paired_class_difference(run, against, labels, *draws)
+        values = recall[..., np.isin(present, of_classes)].mean(axis=-1)
+        measures.append(_measure(name, values, over_classes))
     means = recall.mean(axis=1)
     worst = [str(told[0]["classes"][present[index]]) for index in means.argmin(axis=1)]
     low = means.min(axis=1)

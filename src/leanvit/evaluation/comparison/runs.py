@@ -13,19 +13,8 @@ from numpy import ndarray
 from leanvit.errors import LeanvitError
 
 # what a metrics.json must tell to be compared
-FIELDS = (
-    "name",
-    "choices",
-    "overrides",
-    "choices_hash",
-    "seed",
-    "source",
-    "classes",
-    "val",
-    "test",
-    "cost",
-    "training",
-)
+FIELDS = ("name", "choices", "overrides", "choices_hash", "seed", "source", "classes",
+          "val", "test", "cost", "training")  # fmt: skip
 
 
 def find_runs(root: Path) -> list[Path]:
@@ -91,11 +80,8 @@ def read_predictions(path: Path) -> dict[str, ndarray]:
 
 
 def read_answers(path: Path) -> tuple[Bool[ndarray, " n"], Int64[ndarray, " n"]]:
-    """Whether each test image was classified rightly, and the labels.
-
-    Raises:
-        LeanvitError: the file is missing or damaged.
-    """
+    """Whether each test image was classified rightly, and the labels; see
+    :func:`read_predictions`."""
     predictions = read_predictions(path)
     labels = predictions["test_labels"]
     return predictions["test_probabilities"].argmax(axis=1) == labels, labels

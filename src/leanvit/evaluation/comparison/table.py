@@ -24,6 +24,7 @@ from leanvit.evaluation.tables import (
     say,
     show,
     terminal,
+    with_bounds,
     write_texts,
 )
 
@@ -42,11 +43,7 @@ def write_comparison(runs: Sequence[Path], failed: Sequence[Path], folder: Path)
     """Compare finished runs and write ``comparison.md`` and ``comparison.csv`` into ``folder``.
 
     Args:
-        runs: directories of finished runs.
         failed: directories of runs that failed, with ``error.txt``.
-
-    Returns:
-        the tables, to be printed.
 
     Raises:
         LeanvitError: a directory is not a finished run, or ``folder`` cannot be written.
@@ -72,10 +69,8 @@ def caption(table: Table) -> str:
         )
     if any(row.calibration_error_scaled is not None for row in table.rows):
         sentences.append("ECE: before → after temperature scaling, fitted on validation.")
-    if len(table.devices) > 1:
-        sentences.append(f"Times are from different devices: {', '.join(table.devices)}.")
-    else:
-        sentences.append(f"Times on {table.devices[0]}.")
+    several = "are from different devices:" if len(table.devices) > 1 else "on"
+    sentences.append(f"Times {several} {', '.join(table.devices)}.")
     if table.num_repeats:
         sentences.append(f"{table.num_repeats} older run(s) with the same seed left out.")
     return " ".join(sentences)
@@ -196,9 +191,7 @@ def _csv_line(table: Table, row: Row, settings: Sequence[str]) -> dict[str, Any]
         "interval_low": row.interval[0],
         "interval_high": row.interval[1],
         "interval_over": row.interval_over,
-        "difference": found and found.value,
-        "difference_low": found and found.low,
-        "difference_high": found and found.high,
+        **with_bounds("difference", found),
         "difference_p": found and found.p,
         "verdict": found and found.verdict,
         "balanced_accuracy": row.balanced_accuracy,

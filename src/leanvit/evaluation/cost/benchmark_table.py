@@ -17,6 +17,7 @@ from leanvit.evaluation.tables import (
     percent,
     show,
     terminal,
+    with_bounds,
     write_texts,
 )
 
@@ -114,13 +115,9 @@ def to_csv(benchmark: Benchmark) -> str:
             ("images_per_second", run.images_per_second),
         ):
             line |= {name: spread.median, f"{name}_p10": spread.low, f"{name}_p90": spread.high}
-        for name, found in (
-            ("difference", run.difference),
-            ("times_as_fast_single", run.faster),
-            ("times_as_fast_batched", run.faster_in_batches),
-        ):
-            parts = (found.value, found.low, found.high) if found else (None,) * 3
-            line |= dict(zip((name, f"{name}_low", f"{name}_high"), parts, strict=True))
+        line |= with_bounds("difference", run.difference)
+        line |= with_bounds("times_as_fast_single", run.faster)
+        line |= with_bounds("times_as_fast_batched", run.faster_in_batches)
         lines.append(line)
     return csv_text(lines)
 
