@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from leanvit.models.cct import CCT
 from leanvit.models.coatnet import CoAtNet
+from leanvit.models.convmixer import ConvMixer
 from leanvit.models.linformer_vit import LinformerViT
 from leanvit.models.pvt import PVT
 from leanvit.models.swin import Swin
@@ -33,19 +34,30 @@ def vit_conv(**changes: object) -> ViTConv:
     return ViTConv(**{**ROW, "patch_size": 4, **changes})
 
 
-def coatnet() -> CoAtNet:
-    kinds, mbconv = ["mbconv", "mbconv", "transformer"], {"mbconv_expand_ratios": [2, 2]}
-    mbconv |= {"mbconv_kernel_sizes": [3, 3], "se_ratio": 0.25}
-    return CoAtNet(16, 5, kinds, dims=[8, 12, 16], depths=[1, 2, 1], **HEADS, **mbconv)
+def coatnet(**changes: object) -> CoAtNet:
+    """Two stages of MBConv on maps of 8 and 4, and one of attention over 4 tokens."""
+    kinds = {"block_types": ["mbconv", "mbconv", "transformer"], **HEADS}
+    mbconv = {"mbconv_expand_ratios": [2, 2], "mbconv_kernel_sizes": [3, 3], "se_ratio": 0.25}
+    sizes = {"dims": [8, 12, 16], "depths": [1, 2, 1]}
+    return CoAtNet(**{"image_size": 16, "num_classes": 5, **kinds, **mbconv, **sizes, **changes})
 
 
-def swin(image_size: int = 16) -> Swin:
-    return Swin(image_size, 2, 5, dim=8, depths=[1, 2, 1], heads=[1, 2, 2], window_size=2)
+def convmixer(**changes: object) -> ConvMixer:
+    sizes = {"image_size": 16, "num_classes": 5, "patch_size": 2, "dim": 12, "depth": 3}
+    return ConvMixer(**{**sizes, "kernel_size": 3, **changes})
 
 
-def pvt() -> PVT:
+def swin(**changes: object) -> Swin:
+    """Maps of 8, 4 and 2 in windows of 2; the second block shifts its windows."""
+    stages = {"patch_size": 2, "dim": 8, "depths": [1, 2, 1], "heads": [1, 2, 2]}
+    return Swin(**{"image_size": 16, "num_classes": 5, **stages, "window_size": 2, **changes})
+
+
+def pvt(**changes: object) -> PVT:
+    """Maps of 8, 4 and 2; the keys of the first are 4 x 4."""
+    stages = {"dims": [8, 12, 16], "depths": [1, 1, 1], "heads": [1, 2, 2]}
     lists = {"mlp_ratios": [2, 2, 2], "sr_ratios": [2, 1, 1], "patch_strides": [2, 2, 2]}
-    return PVT(16, 5, dims=[8, 12, 16], depths=[1, 1, 1], heads=[1, 2, 2], **lists)
+    return PVT(**{"image_size": 16, "num_classes": 5, **stages, **lists, **changes})
 
 
 def scattered(net: nn.Module, seed: int = 0) -> nn.Module:

@@ -5,7 +5,6 @@ import torch
 
 from leanvit.errors import LeanvitError
 from leanvit.models.readout import Readout
-from leanvit.models.vit import ViT
 
 TOKENS = torch.randn(3, 1 + 9, 4, generator=torch.Generator().manual_seed(0))
 
@@ -45,15 +44,6 @@ def test_weights_are_those_of_the_patches() -> None:
         readout.token_weights.copy_(torch.arange(9))
     expected = TOKENS[:, 0] + sum(i * TOKENS[:, 1 + i] for i in range(9))
     torch.testing.assert_close(readout(TOKENS), expected)
-
-
-@pytest.mark.parametrize("readout", ["cls", "mean", "sum", "weighted", "token:7"])
-def test_a_vit_reads_after_its_norm(readout: str) -> None:
-    torch.manual_seed(0)
-    net = ViT(12, 4, 5, dim=8, depth=1, heads=2, mlp_dim=8, readout=readout)
-    images = torch.randn(2, 3, 12, 12)
-    tokens = net.norm(net.blocks[0](net.begin(images)))
-    torch.testing.assert_close(net(images), net.head(net.readout(tokens)))
 
 
 @pytest.mark.parametrize(
