@@ -10,6 +10,7 @@ pyramids whose maps shrink, need nothing said about them.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
 from leanvit.models.attention import record_attention
-from leanvit.models.readout import Readout
 
 FINE_SIDE = 7  # positions; a map with fewer a side shows little of where
 
@@ -73,14 +73,13 @@ def readers(net: nn.Module, num_tokens: int) -> slice:
     with them where it is added. All positions of a map that is not the last, where one is read.
     """
     prefix = split_tokens(num_tokens)[0]
-    readout = getattr(net, "readout", None)
-    if not isinstance(readout, Readout):
+    readout: Any = getattr(net, "readout", None)
+    if not hasattr(readout, "tokens_read"):
         return slice(0, 1) if prefix else slice(0, None)
-    if readout.kind == "weighted":
-        return slice(0, None)
-    if not readout.reads_one_token or num_tokens != readout.num_prefix + readout.num_patches:
+    reads_one = readout.tokens_read.stop is not None
+    if reads_one and num_tokens != readout.num_prefix + readout.num_patches:
         return slice(prefix, None)
-    return slice(readout.place, readout.place + 1)
+    return readout.tokens_read
 
 
 def received(
