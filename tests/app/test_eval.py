@@ -49,6 +49,19 @@ def test_the_adjusted_results_stand_beside(finished: Path) -> None:
     assert (finished / "metrics.json").read_bytes() == before
 
 
+def test_more_views_are_another_row(finished: Path) -> None:
+    plain = json.loads((finished / "metrics.json").read_text())
+    told(f"run={finished}", "tta=crops")
+    metrics = json.loads((finished / "eval" / "again-crops" / "metrics.json").read_text())
+    assert metrics["overrides"] == plain["overrides"] | {"tta": "crops"}
+    assert metrics["choices_hash"] == plain["choices_hash"] + "-crops"
+    assert metrics["cost"]["macs_used"] == 6 * metrics["cost"]["macs"] == 6 * plain["cost"]["macs"]
+    assert metrics["test"]["nll"] != plain["test"]["nll"]
+    told(f"run={finished}", "data=shapes", "data.num_test=50", "tta=flip")
+    metrics = json.loads((finished / "eval" / "shapes-flip" / "metrics.json").read_text())
+    assert metrics["test"]["temperature"] is None  # the validation images had one view
+
+
 def test_correcting_twice_is_said(finished: Path) -> None:
     metrics = json.loads((finished / "metrics.json").read_text())
     metrics["choices"] |= {"sampler": "balanced", "loss@late.loss": "ldam", "mix@late.mix": "none"}
@@ -64,3 +77,8 @@ def test_what_is_no_strength_is_one_line(finished: Path, given: str) -> None:
     assert (done.returncode, done.stdout) == (1, "") and done.stderr.count("\n") == 1
     assert "logit_adjust=" in done.stderr and "must be" in done.stderr
     assert not (finished / "eval").exists()
+
+
+def test_no_such_views(finished: Path) -> None:
+    done = call("eval.py", f"run={finished}", "tta=ten")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "tta=ten" in done.stderr

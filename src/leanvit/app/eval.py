@@ -20,6 +20,7 @@ from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.result_table import print_metrics
 from leanvit.evaluation.comparison.runs import read_predictions, read_run
 from leanvit.evaluation.measure.evaluate import Predicted, evaluate
+from leanvit.evaluation.measure.tta import TTA
 from leanvit.values import NonNegative, Positive
 
 Tau = NonNegative | Literal["val"] | None
@@ -32,6 +33,7 @@ def run(
     data: dict[str, Any] | None = None,
     checkpoint: str = "best",
     logit_adjust: Tau = None,
+    tta: TTA = "none",
     device: Accelerator = "auto",
     memory_gib: Positive | None = None,
 ) -> None:
@@ -46,7 +48,10 @@ def run(
         if logit_adjust is not None:  # another row of a comparison than the run itself
             own["logit_adjust"] = logit_adjust
             warn_of_correcting_twice(told)
-        place = found.path / "eval" / what(data, choices.get("data"), checkpoint, logit_adjust)
+        if tta != "none":  # as above
+            own["tta"] = tta
+        changes = adjustment(logit_adjust) + ("" if tta == "none" else f"-{tta}")
+        place = found.path / "eval" / (what(data, choices.get("data"), checkpoint) + changes)
         metrics = evaluate(
             place,
             trained,
@@ -62,28 +67,30 @@ def run(
                     name=told["name"],
                     choices=told["choices"],
                     overrides=own,
-                    choices_hash=told["choices_hash"] + adjustment(logit_adjust),
+                    choices_hash=told["choices_hash"] + changes,
                     seed=told["seed"],
                 ),
                 "training": told["training"],
                 "checkpoint": checkpoint,
             },
-            validation=own_validation(found.path) if checkpoint == "best" else None,
+            validation=own_validation(found.path)
+            if checkpoint == "best" and tta == "none"
+            else None,
             logit_adjust=logit_adjust,
+            tta=tta,
             counted=None if list(trained.net.parameters()) else told["cost"],  # in int8
         )
         print_metrics(metrics, found.path.name, console)
         print(f"{place}/metrics.json")
 
 
-def what(data: dict[str, Any] | None, choice: str | None, checkpoint: str, tau: Tau) -> str:
-    """A folder name for the images, the checkpoint and the adjustment that are evaluated."""
+def what(data: dict[str, Any] | None, choice: str | None, checkpoint: str) -> str:
+    """The images and the checkpoint that are evaluated, as part of a folder's name."""
     name = choice or "again"
     if data and data.get("source"):
         source = names.full_path(data["source"])
         name += f"-{Path(source).name}-{hashlib.sha256(source.encode()).hexdigest()[:4]}"
-    name += "" if checkpoint == "best" else f"-{Path(checkpoint).stem}"
-    return name + adjustment(tau)
+    return name + ("" if checkpoint == "best" else f"-{Path(checkpoint).stem}")
 
 
 def adjustment(tau: Tau) -> str:

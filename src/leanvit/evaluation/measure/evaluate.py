@@ -17,6 +17,7 @@ from leanvit.evaluation.measure.adjust import adjust_probabilities, choose_tau
 from leanvit.evaluation.measure.calibration import fit_temperature
 from leanvit.evaluation.measure.metrics import check_predictions, classification_metrics
 from leanvit.evaluation.measure.predict import Trained, predict
+from leanvit.evaluation.measure.tta import NUM_VIEWS, TTA
 from leanvit.evaluation.pictures.figures import confusion_matrix, recall_by_class
 from leanvit.evaluation.pictures.reliability import reliability_diagram
 from leanvit.files import atomic_path, write_json
@@ -41,6 +42,7 @@ def evaluate(
     validation: Predicted | None = None,
     logit_adjust: float | Literal["val"] | None = None,
     counted: dict[str, Any] | None = None,
+    tta: TTA = "none",
 ) -> dict[str, Any]:
     """Predict each of ``sets`` (by name: "val", "test") and write the results into ``folder``.
 
@@ -60,6 +62,7 @@ def evaluate(
             images, None for the probabilities as they are. Temperature and all figures are those of
             the adjusted probabilities.
         counted: what the net costs, where that cannot be counted (in int8). None: it is counted.
+        tta: views of each image (:mod:`measure.tta`); ``macs_used`` is of all of them.
 
     Returns:
         what metrics.json holds.
@@ -77,7 +80,9 @@ def evaluate(
     predicted, used = {}, {}
     for name, data in sets.items():
         macs: list[Tensor] = []
-        probabilities = predict(trained, data, device, memory_gib=memory_gib, macs=macs).numpy()
+        probabilities = predict(
+            trained, data, device, memory_gib=memory_gib, macs=macs, tta=tta
+        ).numpy()
         predicted[name] = Predicted(probabilities, data.labels.numpy())
         check_predictions(*predicted[name], classes)
         if macs:
@@ -85,6 +90,8 @@ def evaluate(
     shown = "test" if "test" in sets else next(iter(sets))
     if used:
         metrics["cost"]["macs_used"] = float(used[shown].mean())
+    elif tta != "none":
+        metrics["cost"]["macs_used"] = NUM_VIEWS[tta] * metrics["cost"]["macs"]
     validation = predicted.get("val", validation)
     if logit_adjust is not None:
         tau = _tau(logit_adjust, validation, train_counts)

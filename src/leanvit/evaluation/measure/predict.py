@@ -13,6 +13,7 @@ from leanvit.augment.none import NoAugment
 from leanvit.augment.normalise import normalise
 from leanvit.data.images import ImageSet
 from leanvit.data.loader import InOrder, make_loader
+from leanvit.evaluation.measure.tta import TTA, views
 from leanvit.models.attention import fastest_attention
 
 
@@ -57,22 +58,28 @@ def predict(
     batch_size: int = 500,
     memory_gib: float | None = None,
     macs: list[Tensor] | None = None,
+    tta: TTA = "none",
 ) -> Float32[Tensor, "n classes"]:
     """Softmax probabilities of every image, in order, on the CPU.
 
     Args:
         memory_gib: see :func:`leanvit.data.loader.make_loader`.
         macs: gets the multiply-accumulates of every image, batch by batch, where the net's work
-            differs from image to image and it tells (``macs_used``).
+            differs from image to image and it tells (``macs_used``); all views together.
+        tta: see :mod:`leanvit.evaluation.measure.tta`.
     """
     net: Any = trained.net
     probabilities = []
     with as_in_prediction(net, device, trained.bfloat16):
         loader = make_loader(data, InOrder(len(data)), NoAugment(), batch_size, device, memory_gib)
         for images, _ in loader:
-            probabilities.append(net(trained.inputs(images, device)).float().softmax(1).cpu())
-            if macs is not None and hasattr(net, "macs_used"):
-                macs.append(net.macs_used.cpu())
+            logits, used = [], []
+            for weight, view in views(trained.inputs(images, device), tta):
+                logits.append(weight * net(view).float())
+                used += [net.macs_used.cpu()] if hasattr(net, "macs_used") else []
+            probabilities.append(sum(logits[1:], logits[0]).softmax(1).cpu())
+            if macs is not None and used:
+                macs.append(torch.stack(used).sum(dim=0))
     return torch.cat(probabilities)
 
 
