@@ -65,17 +65,15 @@ def race(
     device: torch.device,
     rounds: Iterable[int],
 ) -> list[Times]:
-    """The times of each net, measured in turn.
+    """The times of each net, measured in turn; the errors of :func:`best_batches`.
 
     Args:
         images: of the nets' size, in random order; each round takes the next ones.
         rounds: 0, 1, 2, ...; an iterator may show the progress.
-
-    Raises:
-        torch.OutOfMemoryError, MemoryError, RuntimeError: not even one image fits into memory.
     """
     sizes, fastest = best_batches(nets, images, device)
-    together = max(*sizes, power_of_two_from(SHORTEST_TURN * fastest))
+    long_enough = 2 ** math.ceil(math.log2(max(SHORTEST_TURN * fastest, 1)))
+    together = max(*sizes, long_enough)  # powers of two: whole batches of each net
     single, rates = [], []
     for number in rounds:
         alone = take(images, number * TURNS * TURN_IMAGES, TURNS * TURN_IMAGES)
@@ -83,10 +81,7 @@ def race(
         batches = take(images, number * together, together)
         rates.append([0.0] * len(nets))
         for index in order_of(number, len(nets)):
-            inputs = nets[index].inputs(batches, device).split(sizes[index])
-            with as_in_prediction(nets[index].net, device, nets[index].bfloat16):
-                seconds(nets[index], inputs[:1], device)
-                rates[-1][index] = together / seconds(nets[index], inputs, device)
+            rates[-1][index] = together / sum(timed(nets[index], batches, sizes[index], device))
     return [
         Times(np.array([each[index] for each in single]), size, np.array(rates)[:, index])
         for index, size in enumerate(sizes)
@@ -103,10 +98,7 @@ def _single_times(
     times: list[list[float]] = [[] for _ in nets]
     for turn, some in enumerate(images.split(TURN_IMAGES), start=number * TURNS):
         for index in order_of(turn, len(nets)):
-            inputs = nets[index].inputs(some, device).split(1)
-            with as_in_prediction(nets[index].net, device, nets[index].bfloat16):
-                seconds(nets[index], inputs[:1], device)
-                times[index] += [seconds(nets[index], [image], device) for image in inputs]
+            times[index] += timed(nets[index], some, 1, device)
     return times
 
 
@@ -146,9 +138,7 @@ def _possible_sizes(
     size, time = 1, 0.0
     while size <= LARGEST_BATCH and 2 * time <= LONGEST_PASS:
         try:
-            batch = [trained.inputs(take(images, 0, size), device)]
-            with as_in_prediction(trained.net, device, trained.bfloat16):
-                time = min(seconds(trained, batch, device) for _ in range(2))
+            (time,) = timed(trained, take(images, 0, size), size, device)
         except (MemoryError, RuntimeError) as error:
             if not sizes or not is_out_of_memory(error):
                 raise
@@ -162,13 +152,13 @@ def _rate(
     trained: Trained, images: UInt8[Tensor, "batch 3 height width"], device: torch.device
 ) -> float:
     """Images per second in one turn with this batch."""
-    batch, time, num = [trained.inputs(images, device)], 0.0, 0
+    batch = trained.inputs(images, device)
+    times: list[float] = []
     with as_in_prediction(trained.net, device, trained.bfloat16):
-        seconds(trained, batch, device)
-        while time < SWEEP_TURN:
-            time += seconds(trained, batch, device)
-            num += len(images)
-    return num / time
+        _seconds(trained, batch, device)
+        while sum(times) < SWEEP_TURN:
+            times.append(_seconds(trained, batch, device))
+    return len(images) * len(times) / sum(times)
 
 
 def order_of(number: int, num_nets: int) -> list[int]:
@@ -184,16 +174,23 @@ def take(
     return images[torch.arange(start, start + num) % len(images)]
 
 
-def power_of_two_from(least: float) -> int:
-    """The first power of two that is no less."""
-    return 2 ** math.ceil(math.log2(max(least, 1)))
+def timed(
+    trained: Trained,
+    images: UInt8[Tensor, "n 3 height width"],
+    batch_size: int,
+    device: torch.device,
+) -> list[float]:
+    """Seconds of each batch of the images, the first having run once untimed."""
+    batches = trained.inputs(images, device).split(batch_size)
+    with as_in_prediction(trained.net, device, trained.bfloat16):
+        _seconds(trained, batches[0], device)
+        return [_seconds(trained, batch, device) for batch in batches]
 
 
-def seconds(trained: Trained, batches: Sequence[Tensor], device: torch.device) -> float:
-    """From batches on the device to all their logits, one batch after the other."""
+def _seconds(trained: Trained, batch: Tensor, device: torch.device) -> float:
+    """From a batch on the device to its logits."""
     start = perf_counter()
-    for batch in batches:
-        trained.net(batch)
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
+    trained.net(batch)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return max(perf_counter() - start, 1e-9)

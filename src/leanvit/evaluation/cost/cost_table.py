@@ -47,7 +47,7 @@ class Published:
     params: int
     macs: int
     note: str
-    params_agree: bool | None = None
+    params_agree: bool | None = None  # None: not counted yet
     macs_agree: bool | None = None
 
 
@@ -74,27 +74,27 @@ def print_nets(
         parts: what each part of a net costs, too; for a single net it is always there.
     """
     console = console or terminal()
-    rows = [net for net in nets if not net.error]
-    if any(net.published for net in rows):
-        cells = [_published_cells(net) for net in rows]
+    counted = [(net, net.cost) for net in nets if net.cost]
+    published = [(net, of, net.published) for net, of in counted if net.published]
+    if published:
+        cells = [_published_cells(net.name, row, each) for net, each, row in published]
         show(console, "The published tables", cells, WORDS, PUBLISHED_CAPTION)
-        for net in rows:
-            if net.published and net.published.note:
-                say(console, f"{net.name}: {net.published.note}")
-    elif rows:
-        classes = sorted({net.num_classes for net in rows if net.num_classes})
+        for net, _, row in published:
+            if row.note:
+                say(console, f"{net.name}: {row.note}")
+    elif counted:
+        classes = sorted({net.num_classes for net, _ in counted if net.num_classes})
         said = f"{' or '.join(map(str, classes))} classes. {COST_CAPTION}"
-        show(console, "Cost of one image", _cost_cells(rows), WORDS, said)
-    measured = [(net.name, net.measured) for net in rows if net.measured]
+        show(console, "Cost of one image", _cost_cells(counted), WORDS, said)
+    measured = [(net.name, net.measured) for net in nets if net.measured]
     if measured:
         on = sorted({f"On {how.device}, in {how.precision}." for _, how in measured})
         said = " ".join([*on, SPEED_CAPTION])
         console.print()
         show(console, "Speed", [_speed_cells(name, how) for name, how in measured], WORDS, said)
-    for net in rows:
-        if net.cost and (parts or len(nets) == 1):
-            console.print()
-            show(console, f"Parts of {net.name}", _part_cells(net.cost), WORDS)
+    for net, each in counted if parts or len(nets) == 1 else []:
+        console.print()
+        show(console, f"Parts of {net.name}", _part_cells(each), WORDS)
     for line in failures(nets):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -104,10 +104,9 @@ def failures(nets: Sequence[Net]) -> list[str]:
     return [f"failed: {net.name}: {net.error}" for net in nets if net.error]
 
 
-def _cost_cells(nets: Sequence[Net]) -> list[dict[str, str]]:
+def _cost_cells(counted: Sequence[tuple[Net, Cost]]) -> list[dict[str, str]]:
     """A row for each net; trainable parameters only where some net has others."""
-    costs = [(net, net.cost) for net in nets if net.cost]
-    has_frozen = any(each.trainable_params < each.params for _, each in costs)
+    has_frozen = any(each.trainable_params < each.params for _, each in counted)
     return [
         {
             "net": net.name,
@@ -120,27 +119,21 @@ def _cost_cells(nets: Sequence[Net]) -> list[dict[str, str]]:
             "thop params M": _rounded(each.thop_params / 1e6, 2),
             "thop MACs G": _rounded(each.thop_macs / 1e9, 3),
         }
-        for net, each in costs
+        for net, each in counted
     ]
 
 
-def _published_cells(net: Net) -> dict[str, str]:
-    row, each = net.published, net.cost
-    if row is None or each is None:
-        raise ValueError(f"{net.name} is no published net that was counted")
-    differing = [
-        name
-        for name, agrees in (("params", row.params_agree), ("MACs", row.macs_agree))
-        if agrees is False
-    ]
+def _published_cells(name: str, row: Published, each: Cost) -> dict[str, str]:
+    differing: dict[tuple[bool | None, bool | None], str]
+    differing = {(True, False): "MACs", (False, True): "params", (False, False): "both"}
     return {
-        "net": net.name,
+        "net": name,
         "test %": f"{100 * row.accuracy:.2f}",
         "table params M": f"{row.params / 1e6:.2f}",
         "table MACs G": f"{row.macs / 1e9:.2f}",
         "thop params M": _rounded(each.thop_params / 1e6, 2),
         "thop MACs G": _rounded(each.thop_macs / 1e9, 3),
-        "differs": "both" if len(differing) == 2 else "".join(differing),
+        "differs": differing.get((row.params_agree, row.macs_agree), ""),
         "params M": _rounded(each.params / 1e6, 2),
         "MACs G": _rounded(each.macs / 1e9, 3),
         "attention %": _share(each.attention_macs, each.macs),
@@ -173,9 +166,8 @@ def _part_cells(cost: Cost) -> list[dict[str, str]]:
 
 def _rounded(value: float, decimals: int) -> str:
     """Rounded, but never so far that nothing is left."""
-    return (
-        f"{value:,.{decimals}f}" if not value or value >= 10 ** (1 - decimals) else f"{value:.2g}"
-    )
+    is_shown = not value or value >= 10 ** (1 - decimals)
+    return f"{value:,.{decimals}f}" if is_shown else f"{value:.2g}"
 
 
 def _share(part: int, whole: int) -> str:

@@ -44,7 +44,8 @@ def evaluate(
     counted: dict[str, Any] | None = None,
     tta: TTA = "none",
 ) -> dict[str, Any]:
-    """Predict each of ``sets`` (by name: "val", "test") and write the results into ``folder``.
+    """Predict each of ``sets`` (by name: "val", "test"), write the results into ``folder``, and
+    tell what metrics.json holds.
 
     ``predictions.npz`` and ``figures/`` come first, ``metrics.json`` last: where it stands, the run
     is finished. The test set is read here and nowhere else. Where the work of a net differs from
@@ -55,7 +56,6 @@ def evaluate(
         train_counts: training images per class, for recall by frequency and ``logit_adjust``.
         source: where the images come from, said in every figure.
         about: what else metrics.json tells of the run.
-        memory_gib: see :func:`leanvit.data.loader.make_loader`.
         validation: what this net says of its validation images, where ``sets`` has no "val": the
             temperature is fitted on them. None: no temperature.
         logit_adjust: tau of :mod:`measure.adjust`, "val" to choose it on the validation
@@ -64,13 +64,9 @@ def evaluate(
         counted: what the net costs, where that cannot be counted (in int8). None: it is counted.
         tta: views of each image (:mod:`measure.tta`); ``macs_used`` is of all of them.
 
-    Returns:
-        what metrics.json holds.
-
     Raises:
         LeanvitError: see :func:`measure.metrics.check_predictions` and
-            :func:`measure.adjust.adjust_probabilities`; or there is no validation to
-            choose a tau on.
+            :func:`measure.adjust.adjust_probabilities`; or there is no validation for a tau.
     """
     classes = trained.classes
     metrics: dict[str, Any] = {**about, "source": source, "classes": list(classes)}
@@ -108,9 +104,8 @@ def evaluate(
     arrays |= {f"{name}_macs": each for name, each in used.items()}
     with atomic_path(folder / "predictions.npz") as part:
         np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
-    _draw(
-        folder / "figures", predicted[shown], metrics[shown], metrics, f"{shown} images, {source}"
-    )
+    title = f"{shown} images, {source}"
+    _draw(folder / "figures", predicted[shown], metrics[shown], metrics, title)
     write_json(metrics, folder / "metrics.json")
     return metrics
 
@@ -141,13 +136,8 @@ def _draw(
     title: str,
 ) -> None:
     """Draw what the predictions on one set of images show."""
-    classes = metrics["classes"]
-    confusion_matrix(*predicted, classes, figures / "confusion_matrix.png", title=title)
-    recall_by_class(
-        numbers["per_class_recall"],
-        metrics["train_counts"],
-        classes,
-        figures / "recall_by_class.png",
-        title=title,
-    )
+    classes, counts = metrics["classes"], metrics["train_counts"]
+    confusion_matrix(*predicted, classes, figures / "confusion_matrix.png", title)
+    recalls = numbers["per_class_recall"]
+    recall_by_class(recalls, counts, classes, figures / "recall_by_class.png", title)
     reliability_diagram(*predicted, numbers["temperature"], figures / "reliability.png", title)

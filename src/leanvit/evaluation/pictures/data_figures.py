@@ -32,10 +32,6 @@ def class_counts(
 
     Where classes differ in it, many-, medium- and few-shot are told apart. Up to 20 classes the
     number stands on each bar.
-
-    Args:
-        counts: training images per class, in the order of ``classes``.
-        path: the PNG file.
     """
     few = len(classes) <= MAX_WRITTEN_CLASSES
     figure = new_figure(max(4.0, 1.2 + (0.62 if few else 0.115) * len(classes)), 3.6)
@@ -80,15 +76,10 @@ def _mark_limits(axes: "matplotlib.axes.Axes", counts: Sequence[int]) -> None:
     patches = []
     for shot, group in shot_groups(counts).items():
         if group:
-            number = f"{len(group)} class{'es' if len(group) > 1 else ''}"
-            label = f"{shot}-shot ({spans[shot]}): {number}"
+            classes = f"{len(group)} class{'es' if len(group) > 1 else ''}"
+            label = f"{shot}-shot ({spans[shot]}): {classes}"
             patches.append(Patch(color=SHOT_COLOURS[shot], label=label))
     if len(patches) > 1:
-        axes.legend(
-            handles=patches,
-            loc="lower left",
-            bbox_to_anchor=(0, 1),  # above the bars, in one row where the figure is wide enough
-            ncols=3 if len(counts) >= 10 else 1,
-            frameon=False,
-            fontsize=9,
-        )
+        # above the bars, in one row where the figure is wide enough
+        axes.legend(handles=patches, loc="lower left", bbox_to_anchor=(0, 1), fontsize=9,
+                    ncols=3 if len(counts) >= 10 else 1, frameon=False)  # fmt: skip

@@ -45,9 +45,7 @@ def learning_curves(
     Args:
         history_rows: rows of ``history.csv``, values as numbers or as text (empty: not measured).
             Without a column of accuracy, as of a pretraining, that panel is left out.
-        path: the PNG file.
         best_epoch: value of the ``epoch`` column of the checkpoint that is reported; None for none.
-        title: e.g. the name of the run and its data source.
     """
     has_accuracy = any("val_accuracy" in row for row in history_rows)
     figure = new_figure(10.5 if has_accuracy else 7.2, 3.2)
@@ -192,11 +190,8 @@ def draw_confusion_matrix(
     axes.set_yticks(range(len(classes)), classes, fontsize=size)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    centred: dict[str, Any] = {
-        "ha": "center",
-        "va": "center",
-        "fontsize": 8 if counts.max() < 10_000 else 6,
-    }
+    centred: dict[str, Any] = {"ha": "center", "va": "center"}
+    centred["fontsize"] = 8 if counts.max() < 10_000 else 6
     for true, predicted in np.argwhere(counts > 0) if few else []:
         colour = "white" if share[true, predicted] > 0.6 else "black"
         axes.text(predicted, true, str(counts[true, predicted]), color=colour, **centred)

@@ -96,9 +96,6 @@ def look_at(
 
     Captions are what this net says in float32: of another checkpoint, it may differ.
 
-    Args:
-        predictions: see :func:`comparison.runs.read_predictions`.
-
     Raises:
         LeanvitError: the images are not those that the run was tested on.
     """

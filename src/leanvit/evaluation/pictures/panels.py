@@ -56,15 +56,11 @@ def rows_of_maps(
 def rows_of_panels(
     look: Look, names: Sequence[str], room: tuple[float, float], num_blocks: int = 1
 ) -> "tuple[matplotlib.figure.Figure, list[list[matplotlib.axes.Axes]]]":
-    """Each image with its caption, and panels beside it, still empty.
+    """Each image with its caption, and panels beside it, still empty: those of each image.
 
     Args:
-        names: over the panels.
         room: inches beside and below the panels.
         num_blocks: of rows, side by side.
-
-    Returns:
-        the figure, and the panels of each image.
     """
     num_rows, width = -(-len(look.images) // num_blocks), 1 + len(names)
     figure = new_figure(num_blocks * (PANEL * width + room[0]), 1.09 * PANEL * num_rows + room[1])
@@ -118,20 +114,20 @@ def draw_map(
         # dark greys below the colours shift them less than the image's own would
         axes.imshow(grey, cmap="gray", vmin=-100, vmax=400, extent=extent)
     even = max(high - low, 1e-3 * abs(high)) or 1.0  # what differs by rounding only has one colour
+    colours, alpha = ("viridis", None) if image is None else ("inferno", 0.65)
     drawn = axes.imshow(
-        values.numpy(),
-        cmap="inferno" if image is not None else "viridis",
-        vmin=low,
-        vmax=low + even,
-        alpha=0.65 if image is not None else None,
-        extent=extent,
+        values.numpy(), cmap=colours, vmin=low, vmax=low + even, alpha=alpha, extent=extent
     )
     bare(axes)
     if limits is None:
         form = ".2f" if max(abs(low), abs(high)) >= 0.1 else ".2g"
-        text = f"{low:{form}} to {high:{form}}".replace("-", "−")
-        axes.set_xlabel(text, fontsize=6, labelpad=1)
+        note(axes, f"{low:{form}} to {high:{form}}".replace("-", "−"))
     return drawn
+
+
+def note(axes: "matplotlib.axes.Axes", text: str) -> None:
+    """A few words below a panel."""
+    axes.set_xlabel(text, fontsize=6, labelpad=1)
 
 
 def bare(axes: "matplotlib.axes.Axes") -> None:

@@ -8,11 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from leanvit.data.images import ImageSet
-from leanvit.evaluation.pictures.figures import (
-    explain,
-    new_figure,
-    save_figure,
-)
+from leanvit.evaluation.pictures.figures import explain, new_figure, save_figure
 from leanvit.evaluation.pictures.panels import PANEL, bare, evenly
 
 
@@ -29,15 +25,8 @@ def reconstructions(
     explanation: str,
     title: str | None = None,
 ) -> None:
-    """The images in a row, and below each what was made of it, a row for each step.
-
-    Args:
-        images: the originals.
-        made: in 0..1, by the name of the row.
-        path: the PNG file.
-        explanation: said below the figure.
-        title: e.g. the name of the run and its data source.
-    """
+    """The images in a row, and below each what was ``made`` of it (in 0..1), a row for each
+    step."""
     rows = {"original": images.float() / 255, **made}
     figure = new_figure(PANEL * len(images) + 1.0, PANEL * len(rows) + 0.8)
     grid = figure.subplots(len(rows), len(images), squeeze=False)

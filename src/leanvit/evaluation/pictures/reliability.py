@@ -37,12 +37,7 @@ def reliability_diagram(
     path: Path,
     title: str | None = None,
 ) -> None:
-    """Accuracy by confidence, before and (where a temperature is known) after scaling.
-
-    Args:
-        temperature: fitted on validation images; None: only the panel before.
-        path: the PNG file.
-    """
+    """Accuracy by confidence, before and (where a temperature is known) after scaling."""
     panels = [(probabilities, "before scaling", BLUE)]
     if temperature is not None:
         scaled = scale_probabilities(probabilities, temperature)

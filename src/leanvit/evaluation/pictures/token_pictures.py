@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from leanvit.evaluation.pictures.figures import RED, explain
 from leanvit.evaluation.pictures.look import Look
-from leanvit.evaluation.pictures.panels import bare, evenly, rows_of_panels
+from leanvit.evaluation.pictures.panels import bare, evenly, note, rows_of_panels
 
 MAX_COLUMNS = 5  # of pictures beside an image
 PALE = 225  # what a dropped patch is drawn towards, of 255
@@ -115,7 +115,7 @@ def _rows_of_pictures(
             axes.imshow(picture[index], interpolation="nearest", extent=extent)
             bare(axes)
             _draw_borders(axes, own.reshape(side, side), colour)
-            axes.set_xlabel(f"{num_left(own)} of {side**2}", fontsize=6, labelpad=1)
+            note(axes, f"{num_left(own)} of {side**2}")
     return figure
 
 
