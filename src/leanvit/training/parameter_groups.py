@@ -32,15 +32,11 @@ def parameter_groups(
     plain = plain_net(net)
     order = [] if layer_decay == 1.0 else parameters_in_order(plain)
     depths = {id(p): depth for depth, part in enumerate(order) for p in part}
-    head = getattr(plain, "head", None)
-    classifies = {id(p) for p in head.parameters()} if isinstance(head, nn.Module) else set()
-    backbone = {id(p) for p in plain.parameters()} - classifies
+    backbone = {id(p) for p in plain.parameters()} - _of_head(plain)
     groups: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
-            own_name = name.rsplit(".", 1)[-1]
-            is_embedding = "position" in own_name or "token" in own_name
-            is_spared = parameter.ndim <= 1 or is_embedding
+            is_spared = parameter.ndim <= 1 or _is_embedding(name)
             is_slow = backbone_lr != 1.0 and id(parameter) in backbone
             below = len(order) - 1 - depths[id(parameter)] if id(parameter) in depths else 0
             key = (is_slow, below, is_spared)
@@ -53,3 +49,31 @@ def parameter_groups(
         }
         for is_slow, below, is_spared in sorted(groups)
     ]
+
+
+def hidden_matrices(net: nn.Module) -> list[nn.Parameter]:
+    """Matrices and dense filters that take features to features, as Muon wants them.
+
+    Not those are the first layer (a patch embedding, a stem), which takes pixels; the head, which
+    gives logits; embeddings; depthwise and grouped filters, which are no product with one matrix;
+    and what a lightweighting method adds.
+    """
+    plain = plain_net(net)
+    head = _of_head(plain)
+    grouped = {id(m.weight) for m in plain.modules() if isinstance(m, nn.Conv2d) and m.groups > 1}
+    matrices = [
+        parameter
+        for name, parameter in plain.named_parameters()
+        if parameter.ndim in (2, 4) and not _is_embedding(name) and id(parameter) not in grouped
+    ]
+    return [parameter for parameter in matrices[1:] if id(parameter) not in head]
+
+
+def _of_head(net: nn.Module) -> set[int]:
+    head = getattr(net, "head", None)
+    return {id(p) for p in head.parameters()} if isinstance(head, nn.Module) else set()
+
+
+def _is_embedding(name: str) -> bool:
+    own_name = name.rsplit(".", 1)[-1]
+    return "position" in own_name or "token" in own_name

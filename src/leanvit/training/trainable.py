@@ -12,8 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from leanvit.errors import LeanvitError
 from leanvit.training.flops import classify
-from leanvit.training.parameter_groups import parameter_groups
-from leanvit.values import NonNegative, PositiveShare, Whole
+from leanvit.training.parameter_groups import hidden_matrices, parameter_groups
+from leanvit.values import NonNegative, PositiveShare, Whole, offered
 
 CHECK_EVERY = 50  # steps between looks at the loss: each look waits for the device
 
@@ -22,7 +22,8 @@ class Trainable(L.LightningModule):
     """A net with all that does not depend on what it learns.
 
     Args:
-        optimizer: called with parameter groups.
+        optimizer: called with parameter groups; and with ``hidden``, the matrices within the net,
+            if it names them.
         scheduler: called with (optimizer, num_steps), stepped after each step.
         mean, std: of the training images, per channel, in 0..1; kept in the checkpoint.
         seed: of every draw of every epoch.
@@ -80,7 +81,9 @@ class Trainable(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self.net, self.weight_decay, self.layer_decay, self.backbone_lr)
-        optimizer = self.optimizer(groups)
+        optimizer = self.optimizer(
+            groups, **offered(self.optimizer, hidden=hidden_matrices(self.net))
+        )
         for group in optimizer.param_groups:  # before the scheduler takes them as what it scales
             group["lr"] *= group["lr_scale"]
         num_steps = int(self.trainer.estimated_stepping_batches)

@@ -1,0 +1,121 @@
+"""Muon: momentum whose every step is made orthogonal, for matrices and filters within the net.
+
+Sources: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024
+(https://kellerjordan.github.io/posts/muon/); Liu et al., "Muon is Scalable for LLM Training", 2025
+(https://arxiv.org/abs/2502.16982).
+
+- A filter is the matrix (out, in height width), as in Jordan's CIFAR speedruns.
+- Nesterov's momentum U S V^T becomes about U V^T, by five Newton-Schulz iterations in bfloat16, so
+  each direction that the gradients agree on is learnt at the same speed.
+- Scale rule of Liu et al.: times 0.2 sqrt(longer side), which gives a step the size that AdamW's
+  has. One learning rate and one (decoupled) weight decay so serve both.
+- AdamW takes the rest: head, first layer, norms, biases, positions, tokens, depthwise filters.
+
+Deviation: what a net keeps as one matrix (query, key and value) is made orthogonal as one.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Len
+from jaxtyping import BFloat16
+from torch import Tensor, nn
+
+from leanvit.optimizers.adamw import AdamW
+from leanvit.values import Count, NonNegative, Positive, ShareBelowOne
+
+# of Jordan et al.: steepest at zero, so that five iterations do; singular values end in 0.7..1.2
+QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+class Muon(AdamW):
+    """Muon for groups that are ``orthogonal`` and have ``momentum`` and ``num_iterations``, AdamW
+    for the others."""
+
+    def _init_group(self, group: dict[str, Any], *lists: Any) -> bool:
+        """AdamW collects here what it will change: nothing of ours."""
+        return False if group["orthogonal"] else super()._init_group(group, *lists)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """AdamW's would look in ours for a state like its own."""
+        torch.optim.Optimizer.__setstate__(self, state)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = super().step(closure)
+        for group in self.param_groups:
+            with_gradient = [p for p in group["params"] if p.grad is not None]
+            if group["orthogonal"] and with_gradient:
+                self._orthogonal_step(with_gradient, group)
+        return loss
+
+    def _orthogonal_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        gradients: list[Any] = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+        updates = torch._foreach_lerp(gradients, buffers, group["momentum"])
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        # equal shapes are one batched product; a tall matrix lies down for it
+        alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for parameter, update in zip(parameters, updates, strict=True):
+            matrix = update.flatten(1)
+            matrix = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+            alike[matrix.shape[0], matrix.shape[1]].append((parameter, matrix))
+        for (rows, columns), pairs in alike.items():
+            size = -group["lr"] * 0.2 * columns**0.5
+            stack = torch.stack([matrix.bfloat16() for _, matrix in pairs])
+            for (parameter, _), done in zip(
+                pairs, orthogonalised(stack, group["num_iterations"]), strict=True
+            ):
+                is_tall = len(parameter) == columns != rows
+                parameter.add_((done.T if is_tall else done).reshape(parameter.shape), alpha=size)
+
+
+def orthogonalised(
+    matrices: BFloat16[Tensor, "batch rows columns"], num_iterations: int
+) -> BFloat16[Tensor, "batch rows columns"]:
+    """About U V^T of each U S V^T; not more rows than columns."""
+    first, third, fifth = QUINTIC
+    matrices = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(num_iterations):
+        gram = matrices @ matrices.mT
+        odd = torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth)
+        matrices = torch.baddbmm(matrices, odd, matrices, beta=first)
+    return matrices
+
+
+def muon(
+    groups: Iterable[dict[str, Any]],
+    hidden: Collection[nn.Parameter],
+    lr: Positive = 1e-3,
+    weight_decay: NonNegative = 0.05,
+    momentum: ShareBelowOne = 0.95,
+    num_iterations: Count = 5,
+    adamw_lr: Positive = 1.0,
+    betas: Annotated[Sequence[ShareBelowOne], Len(2, 2)] = (0.9, 0.999),
+) -> Muon:
+    """Over parameter groups, whose own values go first.
+
+    Args:
+        hidden: what Muon takes (:func:`leanvit.training.parameter_groups.hidden_matrices`).
+        momentum: how much of the moving average of gradients stays each step.
+        num_iterations: of Newton-Schulz.
+        adamw_lr: of what AdamW takes, as a multiple of ``lr``.
+        betas: AdamW's.
+    """
+    chosen = {id(parameter) for parameter in hidden}
+    split = []
+    for group in groups:
+        for is_ours in (True, False):
+            ours = [each for each in group["params"] if (id(each) in chosen) == is_ours]
+            rate = lr if is_ours else lr * adamw_lr
+            own = {"momentum": momentum, "num_iterations": num_iterations} if is_ours else {}
+            if ours:
+                split.append({**group, "params": ours, "lr": rate, "orthogonal": is_ours, **own})
+    both = (betas[0], betas[1])
+    return Muon(split, lr, both, weight_decay=weight_decay, fused=True)
