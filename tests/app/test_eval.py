@@ -51,7 +51,7 @@ def test_the_adjusted_results_stand_beside(finished: Path) -> None:
 
 def test_more_views_are_another_row(finished: Path) -> None:
     plain = json.loads((finished / "metrics.json").read_text())
-    told(f"run={finished}", "tta=crops")
+    assert "views of each image, tta" in told(f"run={finished}", "tta=crops")[0]
     metrics = json.loads((finished / "eval" / "again-crops" / "metrics.json").read_text())
     assert metrics["overrides"] == plain["overrides"] | {"tta": "crops"}
     assert metrics["choices_hash"] == plain["choices_hash"] + "-crops"

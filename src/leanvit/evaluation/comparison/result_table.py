@@ -30,6 +30,8 @@ def print_metrics(
     if adjusted := metrics.get("logit_adjust"):
         why = ", chosen on validation" if adjusted["chosen_on_validation"] else ""
         lines.append([f"logits adjusted, tau{why}", *[f"{adjusted['tau']:g}"] * len(sets)])
+    if views := metrics.get("tta"):
+        lines.append(["views of each image, tta", *[views] * len(sets)])
     rows = [dict(zip(("", *sets), line, strict=True)) for line in lines]
     show(console, f"{name} on {metrics['source']}", rows, ("", *sets))
     if len(metrics["classes"]) <= MAX_WRITTEN_CLASSES:

@@ -86,8 +86,10 @@ def evaluate(
     shown = "test" if "test" in sets else next(iter(sets))
     if used:
         metrics["cost"]["macs_used"] = float(used[shown].mean())
-    elif tta != "none":
+    elif tta != "none":  # for each of the views
         metrics["cost"]["macs_used"] = NUM_VIEWS[tta] * metrics["cost"]["macs"]
+    if tta != "none":
+        metrics["tta"] = tta
     validation = predicted.get("val", validation)
     if logit_adjust is not None:
         tau = _tau(logit_adjust, validation, train_counts)
