@@ -94,10 +94,12 @@ def about_training(
     Args:
         before: the same of the run that the net was taken over from.
     """
+    from leanvit.evaluation.comparison.compare import pflop_of
+
     return {
         "seconds": training.seconds,
         "pflop": training.pflop,
-        "pflop_before": pflop_until(before) if before is not None else 0.0,
+        "pflop_before": pflop_of(before) if before is not None else 0.0,
         "images_per_second": training.images_per_second,
         "epochs": len(training.history),
         "best_epoch": training.best_epoch,
@@ -105,13 +107,6 @@ def about_training(
         "precision": training.precision,
         **({"monitor": monitor} if monitor else {}),
     }
-
-
-def pflop_until(told: Mapping[str, Any]) -> float | None:
-    """What a run and those before it computed in training, in PFLOP; the training of a teacher is
-    not among it. None: one of them did not tell."""
-    own, before = told.get("pflop"), told.get("pflop_before")
-    return None if own is None or before is None else own + before
 
 
 def versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from leanvit.app import names
 from leanvit.app.finished import find
 from leanvit.errors import LeanvitError
+from leanvit.evaluation.comparison.compare import Sort
 from leanvit.evaluation.comparison.paired_table import print_paired, write_paired
 from leanvit.evaluation.comparison.runs import find_failed, find_runs
 from leanvit.evaluation.comparison.table import print_table, write_comparison
@@ -15,6 +16,7 @@ def run(
     output: str,
     run: str | Sequence[str] | None = None,
     against: str | Sequence[str] | None = None,
+    sort: Sort = "validation",
 ) -> None:
     """Print the comparison and write it as Markdown and CSV; the keys are those of
     conf/report.yaml."""
@@ -29,7 +31,7 @@ def run(
     else:
         if not runs and not failed:
             raise LeanvitError("no finished run yet: python src/train.py makes one")
-        print_table(write_comparison(runs, failed, folder), failed)
+        print_table(write_comparison(runs, failed, folder, sort), failed)
     print(f"{folder}/comparison.md")
 
 

@@ -242,6 +242,25 @@ def test_sorted_by_validation_not_by_test(tmp_path):
     assert table.rows[1].difference.is_shown
 
 
+def test_sorted_by_cost_where_that_is_asked(tmp_path):
+    costs = {"a": (0.3, 0.0), "b": (0.1, 0.1), "c": None, "d": (0.1, 0.05)}
+    for name, cost in costs.items():
+        run = write_fake_run(tmp_path / name, model=name, val_wrong=range(ord(name) - 96))
+        told = json.loads((run / "metrics.json").read_text())
+        told["training"]["seconds"] = {"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0}[name]
+        if cost:
+            told["training"] |= dict(zip(("pflop", "pflop_before"), cost, strict=True))
+        (run / "metrics.json").write_text(json.dumps(told))
+    orders = {"validation": "abcd", "pflop": "dbac", "time": "dcba"}
+    for sort, order in orders.items():
+        (table,) = compare(find_runs(tmp_path), sort=sort)
+        assert "".join(row.settings["model"] for row in table.rows) == order
+        assert table.rows[0].difference is None and table.rows[1].difference is not None
+    rows = markdown_rows(to_markdown([table]))
+    assert [row["PFLOP"] for row in rows] == ["0.15", "", "0.2", "0.3"]
+    assert "In order of training time (the" in to_markdown([table])
+
+
 def test_seeds_make_one_row(tmp_path):
     wrong = {0: range(9), 1: range(18), 2: range(27)}
     seeds = [write_fake_run(tmp_path / f"s{seed}", seed=seed, test_wrong=wrong[seed], val_wrong=[0])
@@ -418,7 +437,7 @@ def test_files_round_trip(tmp_path):
     failed = [write_failed_run(tmp_path / "runs" / "c", "data folder x does not exist, say data=")]
     tables = write_comparison(runs, failed, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "comparison.csv", "comparison.md",
+        "comparison.csv", "comparison.md", "progress-shapes.png",
     ]  # fmt: skip
     with (tmp_path / "out" / "comparison.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))

@@ -7,6 +7,7 @@
 - The 95 % interval of the test accuracy is a t-interval over seeds where there are two or more (it
   holds the luck of training), else the bootstrap over test images (it holds the luck of the test
   images). The two answer different questions, so each row says which it has.
+- Rows can be sorted by what their training cost instead (PFLOP or seconds), the cheapest first.
 - The difference to the first row is a paired bootstrap over the test images, the correctness of an
   image being averaged over the seeds of its row. Where the interval holds 0, no difference is
   shown. It does not hold the luck of training, which only more seeds can tell, and it is not
@@ -16,10 +17,11 @@
   known, and neither is a mean over seeds of which one is not.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -34,6 +36,8 @@ STAGES = ("classifier", "lightweight", "method")  # shown wherever a run has one
 # a table has one data set, a logger changes no result, a sweep only lists choices
 NO_CHOICE = {"data", "logger", "seed", "sweep"}
 SORTABLE = {"accuracy", "balanced_accuracy", "precision", "recall", "f1"}  # more is better
+
+Sort = Literal["validation", "pflop", "time"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Row:
     calibration_error_scaled: float | None  # after temperature scaling
     params: float | None
     macs: float | None
+    pflop: float | None  # of the training and of those before it
     seconds: float
     difference: Difference | None  # None in the first row, and where the test images differ
 
@@ -66,7 +71,8 @@ class Table:
     data: str
     source: str
     num_test_images: str
-    monitor: str  # the validation metric behind the order
+    monitor: str  # the validation metric, which the order is by if ``sort`` says nothing else
+    sort: Sort
     devices: list[str]
     settings: list[str]  # the choices and overrides that are shown: those in which rows differ
     rows: list[Row]
@@ -79,7 +85,9 @@ class Table:
         return ", ".join([*chosen, *(f"{name}={row.settings[name]}" for name in rest)])
 
 
-def compare(runs: Sequence[Path], num_resamples: int = 10_000, seed: int = 0) -> list[Table]:
+def compare(
+    runs: Sequence[Path], num_resamples: int = 10_000, seed: int = 0, sort: Sort = "validation"
+) -> list[Table]:
     """One table for each data set among the directories of finished runs, sorted by data set.
 
     Raises:
@@ -89,7 +97,14 @@ def compare(runs: Sequence[Path], num_resamples: int = 10_000, seed: int = 0) ->
     for run in read_by_age(runs):
         key = str(run["choices"].get("data")), str(run["source"])
         tables.setdefault(key, []).append(run)
-    return [_table(*key, tables[key], num_resamples, seed) for key in sorted(tables)]
+    return [_table(*key, tables[key], num_resamples, seed, sort) for key in sorted(tables)]
+
+
+def pflop_of(training: Mapping[str, Any]) -> float | None:
+    """What a training and those before it computed; the training of a teacher is not among it.
+    None: one of them did not tell."""
+    own, before = training.get("pflop"), training.get("pflop_before")
+    return None if own is None or before is None else own + before
 
 
 def read_by_age(paths: Sequence[Path]) -> list[dict[str, Any]]:
@@ -98,7 +113,12 @@ def read_by_age(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def _table(
-    data: str, source: str, found: list[dict[str, Any]], num_resamples: int, seed: int
+    data: str,
+    source: str,
+    found: list[dict[str, Any]],
+    num_resamples: int,
+    seed: int,
+    sort: Sort,
 ) -> Table:
     groups: dict[str, dict[int, dict[str, Any]]] = {}
     for run in found:  # of two runs with the same seed the newer stays
@@ -110,6 +130,10 @@ def _table(
     monitor = monitors.pop() if agreed else "balanced_accuracy"
     rows = [_row([group[seed] for seed in sorted(group)], monitor) for group in groups.values()]
     rows.sort(key=lambda row: (-row.validation, row.params or 0, row.name))
+    if sort == "pflop":
+        rows.sort(key=lambda row: math.inf if row.pflop is None else row.pflop)
+    elif sort == "time":
+        rows.sort(key=lambda row: row.seconds)
     first = _correctness(rows[0].runs)
     for index, row in enumerate(rows[1:], start=1):
         other = _correctness(row.runs)
@@ -125,6 +149,7 @@ def _table(
         source=source,
         num_test_images=" or ".join(f"{size:,}" for size in sizes),
         monitor=monitor,
+        sort=sort,
         devices=sorted({run["training"].get("device", "unknown") for run in runs}),
         settings=[*shown, *(name for name in differing if name not in shown)],
         rows=rows,
@@ -161,6 +186,7 @@ def _row(runs: list[dict[str, Any]], monitor: str) -> Row:
         params=_mean([run["cost"].get("params") for run in runs]),
         # where images differ in it, the mean of the test images
         macs=_mean([run["cost"].get("macs_used", run["cost"].get("macs")) for run in runs]),
+        pflop=_mean_of_all([pflop_of(run["training"]) for run in runs]),
         seconds=float(np.mean([run["training"]["seconds"] for run in runs])),
         difference=None,
     )

@@ -10,10 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanvit.evaluation.comparison.compare import ALWAYS_SHOWN, STAGES, Row, Table, compare
+from leanvit.evaluation.comparison.compare import (
+    ALWAYS_SHOWN,
+    STAGES,
+    Row,
+    Sort,
+    Table,
+    compare,
+)
 from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE
-from leanvit.evaluation.comparison.runs import read_error
+from leanvit.evaluation.comparison.runs import read_error, read_history, read_run
 from leanvit.evaluation.measure.metrics import SHOTS
+from leanvit.evaluation.pictures.progress import Course, progress
 from leanvit.evaluation.tables import (
     csv_text,
     digits,
@@ -31,16 +39,20 @@ from leanvit.evaluation.tables import (
 if TYPE_CHECKING:
     import rich.console
 
+DRAWN = ("accuracy", "balanced_accuracy")  # of the columns of history.csv
 SHOTS_COLUMN = "/".join(SHOTS) + " %"
 # What the terminal table leaves out when it is too wide, in this order: the settings that are the
 # same in every row, LESS, the options without which rows are still told apart, and MORE. The rest
 # is what the question needs: which, how good, is it real.
 LESS = ("ECE %", "time", "name")
-MORE = ("balanced accuracy %", "params M", "worst class %", SHOTS_COLUMN, "MACs G")
+MORE = ("balanced accuracy %", "params M", "worst class %", SHOTS_COLUMN, "MACs G", "PFLOP")
 
 
-def write_comparison(runs: Sequence[Path], failed: Sequence[Path], folder: Path) -> list[Table]:
-    """Compare finished runs and write ``comparison.md`` and ``comparison.csv`` into ``folder``.
+def write_comparison(
+    runs: Sequence[Path], failed: Sequence[Path], folder: Path, sort: Sort = "validation"
+) -> list[Table]:
+    """Compare finished runs and write ``comparison.md``, ``comparison.csv`` and, for each data set,
+    ``progress-<data>.png`` into ``folder``.
 
     Args:
         failed: directories of runs that failed, with ``error.txt``.
@@ -48,16 +60,33 @@ def write_comparison(runs: Sequence[Path], failed: Sequence[Path], folder: Path)
     Raises:
         LeanvitError: a directory is not a finished run, or ``folder`` cannot be written.
     """
-    tables = compare(runs)
+    tables = compare(runs, sort=sort)
     write_texts(folder / "comparison", to_markdown(tables, failed), to_csv(tables, failed))
+    for table in tables:
+        if courses := courses_of(table):
+            title = f"{table.source}, validation images"
+            monitor = table.monitor if table.monitor in DRAWN else "balanced_accuracy"
+            progress(courses, folder / f"progress-{table.data}.png", title, monitor)
     return tables
+
+
+def courses_of(table: Table) -> list[Course]:
+    """The trainings of a table's runs, those of its first rows in front."""
+    found = []
+    for row in table.rows:
+        for path in row.runs:
+            told = read_run(path)["training"]
+            history = read_history(path) if (path / "history.csv").is_file() else []
+            before = told.get("pflop_before") or 0.0
+            found.append(Course(table.label(row), history, told.get("pflop"), before))
+    return [each for each in found if each.history]
 
 
 def caption(table: Table) -> str:
     """What a reader must know before the numbers."""
     sentences = [
         f"{table.source}. n = {table.num_test_images} test images.",
-        f"In order of validation {_words(table.monitor)} (the test set chose nothing).",
+        f"In order of {_order(table)} (the test set chose nothing).",
         "Brackets: 95 % intervals, over seeds or over test images as said. Difference: test "
         "accuracy minus that of the first row, in points, by a paired bootstrap over test images; "
         "it does not hold the luck of training.",
@@ -145,6 +174,7 @@ def _cells(table: Table, row: Row) -> dict[str, str]:
     """What the reader sees in each column, by its heading."""
     unlike = row.difference is None and row is not table.rows[0]  # tested on other images
     after = row.calibration_error_scaled
+    pflop = "" if row.pflop is None else digits(row.pflop)
     shots = "/".join(percent(row.shots[name]) for name in SHOTS)
     return {
         "name": row.name,
@@ -160,6 +190,7 @@ def _cells(table: Table, row: Row) -> dict[str, str]:
         "ECE %": percent(row.calibration_error) + ("" if after is None else f" → {percent(after)}"),
         "params M": "" if row.params is None else digits(row.params / 1e6),
         "MACs G": "" if row.macs is None else digits(row.macs / 1e9),
+        **({"PFLOP": pflop} if any(each.pflop is not None for each in table.rows) else {}),
         "time": _duration(row.seconds),
     }
 
@@ -202,6 +233,7 @@ def _csv_line(table: Table, row: Row, settings: Sequence[str]) -> dict[str, Any]
         "calibration_error_scaled": row.calibration_error_scaled,
         "params": row.params,
         "macs": row.macs,
+        "pflop": row.pflop,
         "seconds": row.seconds,
         "test_images": table.num_test_images.replace(",", ""),
         "runs": " ".join(map(str, row.runs)),
@@ -212,6 +244,11 @@ def _csv_line(table: Table, row: Row, settings: Sequence[str]) -> dict[str, Any]
 def _has_shots(table: Table) -> bool:
     """Whether at least two of the groups exist: one alone says what balanced accuracy says."""
     return sum(any(row.shots[name] is not None for row in table.rows) for name in SHOTS) > 1
+
+
+def _order(table: Table) -> str:
+    words = {"pflop": "PFLOP of training", "time": "training time"}
+    return words.get(table.sort, f"validation {_words(table.monitor)}")
 
 
 def _words(metric: str) -> str:

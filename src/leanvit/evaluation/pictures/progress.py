@@ -1,0 +1,92 @@
+"""Accuracy by what was spent on it: validation accuracy over PFLOP and over minutes of training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from leanvit.evaluation.pictures.figures import (
+    COLOURS,
+    STYLES,
+    HistoryRow,
+    explain,
+    new_figure,
+    save_figure,
+)
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+
+COLUMN_LETTERS = 55  # of a name above the panels
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training went.
+
+    Attributes:
+        label: equal for runs that differ in their seed alone.
+        history: rows of ``history.csv``.
+        pflop: of the whole training, or None where it is not known.
+        pflop_before: of those that it begins from.
+    """
+
+    label: str
+    history: Sequence[HistoryRow]
+    pflop: float | None
+    pflop_before: float
+
+
+def progress(courses: Sequence[Course], path: Path, title: str, monitor: str) -> None:
+    """One line a run, one colour and line style a label.
+
+    Args:
+        path: the PNG file.
+        title: the images.
+        monitor: the validation figure that is drawn: "accuracy" or "balanced_accuracy".
+    """
+    labels = list(dict.fromkeys(course.label for course in courses))
+    num_columns = max(1, min(3, len(labels)))
+    figure = new_figure(11.5, 4.4 + 0.2 * -(-len(labels) // num_columns))
+    over_pflop, over_minutes = figure.subplots(1, 2, sharey=True)
+    for course in courses:
+        _draw(over_pflop, course, labels, _pflop(course), monitor)
+        _draw(over_minutes, course, labels, _minutes(course), monitor)
+    over_pflop.set_xlabel("PFLOP of training (← less is better)")
+    over_minutes.set_xlabel("minutes of training (← less is better)")
+    over_pflop.set_ylabel(f"validation {monitor.replace('_', ' ')} (%)")
+    lines, names = over_minutes.get_legend_handles_labels()
+    looks = dict(zip(names, lines, strict=True))
+    figure.legend(looks.values(), [name[:COLUMN_LETTERS] for name in looks], fontsize=8,
+                  loc="outside upper center", ncols=num_columns, frameon=False)  # fmt: skip
+    explain(figure, "Each point is an epoch. Minutes are those of the machine that trained.")
+    save_figure(figure, path, title)
+
+
+def _pflop(course: Course) -> list[float]:
+    """After each epoch; nothing where it is not known."""
+    images = list(accumulate(float(row.get("images") or 0) for row in course.history))
+    if course.pflop is None or not images or not images[-1]:
+        return []
+    return [course.pflop_before + course.pflop * seen / images[-1] for seen in images]
+
+
+def _minutes(course: Course) -> list[float]:
+    return list(accumulate(float(row["seconds"] or 0) / 60 for row in course.history))
+
+
+def _draw(
+    axes: "matplotlib.axes.Axes",
+    course: Course,
+    labels: Sequence[str],
+    spent: Sequence[float],
+    monitor: str,
+) -> None:
+    number = labels.index(course.label)
+    found = [100 * float(row.get(f"val_{monitor}") or "nan") for row in course.history]
+    style = STYLES[number // len(COLOURS) % len(STYLES)]
+    axes.plot(spent, found[: len(spent)], style, color=COLOURS[number % len(COLOURS)],
+              label=course.label, linewidth=1.2, marker=".", markersize=4)  # fmt: skip
+    axes.set_xscale("log")
+    axes.grid(alpha=0.25)
