@@ -6,6 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from fake_runs import SHAPES, write_failed_run, write_fake_run
 from rich.console import Console
 
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.comparison.compare import compare
+from leanvit.evaluation.comparison.compare import Table, compare
 from leanvit.evaluation.comparison.intervals import (
     T_QUANTILES,
     paired_class_difference,
@@ -24,20 +25,22 @@ from leanvit.evaluation.comparison.runs import find_failed, find_runs, read_hist
 from leanvit.evaluation.comparison.table import print_table, to_csv, to_markdown, write_comparison
 
 
+def table_of(folder: Path, *runs: dict[str, Any]) -> Table:
+    """Of made-up runs, ``folder / "0"`` and so on."""
+    (table,) = compare([write_fake_run(folder / str(i), **each) for i, each in enumerate(runs)])
+    return table
+
+
 def markdown_rows(text: str) -> list[dict[str, str]]:
-    """The rows of all Markdown tables in ``text``, by heading."""
-    rows: list[dict[str, str]] = []
-    heading: list[str] = []
-    for line in text.splitlines():
-        if not line.startswith("|"):
-            heading = []
-            continue
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if not heading:
-            heading = cells
-        elif set(cells) != {"---"}:
-            rows.append(dict(zip(heading, cells, strict=True)))
-    return rows
+    """The rows of the Markdown table in ``text``, by heading."""
+    lines = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    heading, rule, *rows = [[cell.strip() for cell in line] for line in lines]
+    assert set(rule) == {"---"}
+    return [dict(zip(heading, row, strict=True)) for row in rows]
+
+
+def csv_rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def shown(tables, width: int, failed=()) -> str:
@@ -64,13 +67,6 @@ def test_paired_difference_against_drawing_images():
     assert (result.low, result.high) == pytest.approx((low, high), abs=2.1 / 400)
 
 
-def test_paired_difference_of_the_same_answers_is_zero():
-    correct = np.array([0.0, 1.0, 1.0, 0.5])
-    result = paired_difference(correct, correct)
-    assert (result.value, result.low, result.high, result.p) == (0, 0, 0, 1)
-    assert not result.is_shown
-
-
 def exact_mcnemar(gained: int, lost: int) -> float:
     """Two-sided mid-p of McNemar's test: each differing image is gained or lost by a fair coin."""
     n, fewer = gained + lost, min(gained, lost)
@@ -88,11 +84,8 @@ def test_p_is_close_to_mcnemars(gained, lost):
     assert result.p == pytest.approx(exact_mcnemar(gained, lost), rel=0.1, abs=0.002)
     assert other_way.p == pytest.approx(result.p, rel=0.05, abs=0.001)
     assert result.is_shown == (result.p < 0.05)
-
-
-def test_p_is_never_zero():
-    result = paired_difference(np.ones(500), np.zeros(500), num_resamples=999)
-    assert result.p == 2 / 1000
+    never_zero = paired_difference(np.ones(500), np.zeros(500), num_resamples=999)
+    assert never_zero.p == 2 / 1000
 
 
 def test_without_a_difference_one_in_twenty_is_shown():
@@ -141,24 +134,14 @@ def test_classes_of_few_images_are_not_taken_for_sure():
     assert np.mean(shown) < 0.1  # 0.185 without a correction
 
 
-def test_thirds_that_cancel_are_no_difference():
-    """Seven images a third better, seven a third worse: 0 on paper, and so in every digit."""
+def test_the_same_answers_are_no_difference_and_neither_are_thirds_that_cancel():
+    """0 on paper, and so in every digit."""
     correct = np.array([1 / 3, 2 / 3, 1.0, 1 / 3, 0, 2 / 3, 1 / 3] * 2)
-    reference = np.roll(correct, 7)
-    result = paired_difference(correct, reference)
+    result = paired_difference(correct, np.roll(correct, 7))
     assert (result.value, result.low, result.high, result.p) == (0, 0, 0, 1)
+    assert not result.is_shown
     result = paired_difference(np.array([2 / 3, 1 / 3]), np.array([1 / 3, 2 / 3]))
     assert result.value == 0 and result.p == 1
-
-
-def test_pairing_shows_what_two_intervals_cannot():
-    """20 of 1000 images gained and none lost: the two accuracies' own intervals overlap widely."""
-    reference = (np.arange(1000) < 700).astype(np.float64)
-    correct = (np.arange(1000) < 720).astype(np.float64)
-    result = paired_difference(correct, reference)
-    assert result.is_shown
-    # The count of gained images in a resample is Binomial(1000, 0.02), standard deviation 4.43.
-    assert (result.low, result.high) == pytest.approx((0.012, 0.029), abs=0.0011)
 
 
 def test_t_interval_by_hand():
@@ -231,9 +214,9 @@ def test_damaged_predictions(tmp_path):
 
 
 def test_sorted_by_validation_not_by_test(tmp_path):
-    good_val = write_fake_run(tmp_path / "a", model="vit", val_wrong=[0], test_wrong=range(30))
-    good_test = write_fake_run(tmp_path / "b", model="mlp", val_wrong=[0, 1, 2], test_wrong=[])
-    (table,) = compare([good_test, good_val])
+    good_test = {"model": "mlp", "val_wrong": [0, 1, 2]}
+    good_val = {"model": "vit", "val_wrong": [0], "test_wrong": range(30)}
+    table = table_of(tmp_path, good_test, good_val)
     assert [row.settings["model"] for row in table.rows] == ["vit", "mlp"]
     assert [row.accuracy for row in table.rows] == pytest.approx([60 / 90, 1.0])
     assert table.monitor == "balanced_accuracy"
@@ -283,13 +266,9 @@ def test_seeds_make_one_row(tmp_path):
 
 def test_worst_class_is_that_of_the_mean_over_seeds(tmp_path):
     # Of 30 images a class: disc loses 4 and 0, cross 0 and 6, star 3 and 4: star is the worst.
-    runs = [
-        write_fake_run(tmp_path / "a", seed=0, test_wrong=[0, 3, 6, 9, 2, 5, 8]),
-        write_fake_run(tmp_path / "b", seed=1, test_wrong=[1, 4, 7, 10, 13, 16, 2, 5, 8, 11]),
-    ]
-    (table,) = compare(runs)
-    assert table.rows[0].worst_class == "star"
-    assert table.rows[0].worst_recall == pytest.approx(1 - 3.5 / 30)
+    wrong = [0, 3, 6, 9, 2, 5, 8], [1, 4, 7, 10, 13, 16, 2, 5, 8, 11]
+    (row,) = table_of(tmp_path, *({"seed": i, "test_wrong": wrong[i]} for i in range(2))).rows
+    assert row.worst_class == "star" and row.worst_recall == pytest.approx(1 - 3.5 / 30)
 
 
 def test_the_newer_of_two_runs_with_one_seed_counts(tmp_path):
@@ -303,20 +282,15 @@ def test_the_newer_of_two_runs_with_one_seed_counts(tmp_path):
 
 
 def test_identical_runs_show_no_difference(tmp_path):
-    runs = [write_fake_run(tmp_path / loss, loss=loss, test_wrong=range(9)) for loss in ("a", "b")]
-    text = to_markdown(compare(runs))
-    first, second = markdown_rows(text)
+    table = table_of(tmp_path, *({"loss": loss, "test_wrong": range(9)} for loss in "ab"))
+    first, second = markdown_rows(to_markdown([table]))
     assert first["difference"] == "–"
     assert second["difference"] == "+0.00 [+0.00, +0.00]; no difference shown"
 
 
 def test_only_differing_settings_are_columns(tmp_path):
-    runs = [
-        write_fake_run(tmp_path / "a", overrides={"model.dim": 64, "epochs": 3}),
-        write_fake_run(tmp_path / "b", overrides={"model.dim": 96, "epochs": 3}),
-        write_fake_run(tmp_path / "c", overrides={"epochs": 3}),
-    ]
-    (table,) = compare(runs)
+    options = {"model.dim": 64, "epochs": 3}, {"model.dim": 96, "epochs": 3}, {"epochs": 3}
+    table = table_of(tmp_path, *({"overrides": each} for each in options))
     assert table.settings == ["model", "loss", "sampler", "model.dim"]
     assert [row["model.dim"] for row in markdown_rows(to_markdown([table]))] == ["64", "96", ""]
     assert [table.label(row) for row in table.rows] == [
@@ -329,50 +303,40 @@ def test_only_differing_settings_are_columns(tmp_path):
 def test_late_choices_are_columns_and_sweeps_are_not(tmp_path):
     late = {"loss@late.loss": "ldam", "sampler@late.sampler": None, "sweep": "imbalance"}
     plain = {"loss@late.loss": None, "sampler@late.sampler": None, "sweep": None}
-    runs = [
-        write_fake_run(tmp_path / "a", choices=late),
-        write_fake_run(tmp_path / "b", choices=plain, val_wrong=[0]),
-        write_fake_run(tmp_path / "c", loss="older", val_wrong=[0, 1]),  # knows no late choices
-    ]
-    (table,) = compare(runs)
+    older = {"loss": "older", "val_wrong": [0, 1]}  # knows no late choices
+    table = table_of(tmp_path, {"choices": late}, {"choices": plain, "val_wrong": [0]}, older)
     assert table.settings == ["model", "loss", "sampler", "loss@late.loss"]
     assert table.label(table.rows[0]) == "vit, cross_entropy, shuffle, loss@late.loss=ldam"
     assert table.label(table.rows[1]) == "vit, cross_entropy, shuffle"
-    assert [row["loss@late.loss"] for row in markdown_rows(to_markdown([table]))] == [
-        "ldam",
-        "",
-        "",
-    ]
+    cells = [row["loss@late.loss"] for row in markdown_rows(to_markdown([table]))]
+    assert cells == ["ldam", "", ""]
     assert "loss@late.loss" in shown([table], 120)
 
 
 def test_recall_by_shots_where_two_groups_exist(tmp_path):
     wrong = [0, 3, 6, 1, 4, 2]  # of 30 images a class: disc loses 3, cross 2, star 1
     counts = [(400, 300, 50), (400, 50, 5)]
-    runs = [
-        write_fake_run(tmp_path / f"{i}{seed}", loss=str(i), seed=seed, train_counts=counts[i],
-                       val_wrong=range(i), test_wrong=wrong if seed else [])
-        for i in range(2) for seed in range(2)
-    ]  # fmt: skip
-    (table,) = compare(runs)
+    table = table_of(tmp_path, *(
+        {"loss": str(i), "seed": seed, "train_counts": counts[i], "val_wrong": range(i),
+         "test_wrong": wrong if seed else []} for i in range(2) for seed in range(2)
+    ))  # fmt: skip
     assert table.rows[0].shots == pytest.approx(
         {"many": 1 - 5 / 120, "medium": 1 - 1 / 60, "few": None}
     )
     cells = [row["many/medium/few %"] for row in markdown_rows(to_markdown([table]))]
     assert cells == ["95.8/98.3/–", "95.0/96.7/98.3"]
-    lines = list(csv.DictReader(io.StringIO(to_csv([table]))))
-    assert [line["few_shot_recall"] for line in lines] == ["", str(table.rows[1].shots["few"])]
+    cells = [line["few_shot_recall"] for line in csv_rows(to_csv([table]))]
+    assert cells == ["", str(table.rows[1].shots["few"])]
     assert "95.8/98.3/–" in shown([table], 180)
     assert "fewer than 20 training images" in to_markdown([table])
-    (only_many,) = compare([write_fake_run(tmp_path / "many")])
+    only_many = table_of(tmp_path / "many", {})
     assert only_many.rows[0].shots["many"] == pytest.approx(1)
     text = to_markdown([only_many])
     assert "many" not in text and "many" not in shown([only_many], 60)
 
 
 def test_calibration_after_scaling_stands_beside_that_before(tmp_path):
-    run = write_fake_run(tmp_path / "a", val_wrong=range(12), test_wrong=range(36))
-    (table,) = compare([run])
+    table = table_of(tmp_path, {"val_wrong": range(12), "test_wrong": range(36)})
     # 60 % are right at a confidence of 80 %, in validation and test alike
     assert table.rows[0].calibration_error == pytest.approx(0.2, abs=1e-6)
     assert table.rows[0].calibration_error_scaled == pytest.approx(0, abs=1e-6)
@@ -398,17 +362,13 @@ def test_what_older_runs_did_not_report_is_unknown(tmp_path):
 
 
 def test_data_sets_are_not_mixed(tmp_path):
-    folder = "folder /data/birds, 90 images"
-    runs = [
-        write_fake_run(tmp_path / "a", loss="a"),
-        write_fake_run(tmp_path / "b", loss="b", data="folder", source=folder),
-        write_fake_run(tmp_path / "c", loss="c"),
-        write_fake_run(tmp_path / "d", loss="d", data="folder", source="folder /data/other"),
-    ]
-    tables = compare(runs)
-    assert [(table.source, len(table.rows)) for table in tables] == [
-        (folder, 1), ("folder /data/other", 1), (SHAPES, 2),
-    ]  # fmt: skip
+    sources = {"a": SHAPES, "b": "folder birds", "c": SHAPES, "d": "folder other"}
+    tables = compare([
+        write_fake_run(tmp_path / name, loss=name, data=source.split()[0], source=source)
+        for name, source in sources.items()
+    ])  # fmt: skip
+    found = {table.source: len(table.rows) for table in tables}
+    assert list(found.items()) == [(SHAPES, 2), ("folder birds", 1), ("folder other", 1)]
     text = to_markdown(tables)
     assert text.count("\n| name |") == 3
     assert f"{SHAPES}. n = 90 test images" in text
@@ -416,11 +376,7 @@ def test_data_sets_are_not_mixed(tmp_path):
 
 
 def test_no_difference_where_test_images_differ(tmp_path):
-    runs = [
-        write_fake_run(tmp_path / "a", loss="a", num_test=90),
-        write_fake_run(tmp_path / "b", loss="b", num_test=60),
-    ]
-    (table,) = compare(runs)
+    table = table_of(tmp_path, {"loss": "a", "num_test": 90}, {"loss": "b", "num_test": 60})
     assert table.rows[1].difference is None
     assert table.num_test_images == "60 or 90"
     assert markdown_rows(to_markdown([table]))[1]["difference"] == ""
@@ -439,8 +395,7 @@ def test_files_round_trip(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "comparison.csv", "comparison.md", "progress-shapes.png",
     ]  # fmt: skip
-    with (tmp_path / "out" / "comparison.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
+    lines = csv_rows((tmp_path / "out" / "comparison.csv").read_text())
     assert [line["model"] for line in lines] == ["vit", "a|b", ""]
     for line, row in zip(lines, tables[0].rows, strict=False):
         assert float(line["test_accuracy"]) == row.accuracy
@@ -460,24 +415,19 @@ def test_files_round_trip(tmp_path):
 
 
 def test_the_verdict_is_in_words(tmp_path):
-    runs = [
-        write_fake_run(tmp_path / "a", model="a", test_wrong=range(20)),
-        write_fake_run(tmp_path / "b", model="b", val_wrong=[0], test_wrong=()),
-        write_fake_run(tmp_path / "c", model="c", val_wrong=[0, 1], test_wrong=range(60)),
-        write_fake_run(tmp_path / "d", model="d", val_wrong=[0, 1, 2], test_wrong=range(1, 21)),
-    ]
-    lines = list(csv.DictReader(io.StringIO(to_csv(compare(runs)))))
-    assert [line["verdict"] for line in lines] == ["", "better", "worse", "no difference shown"]
+    wrong = range(20), (), range(60), range(1, 21)
+    table = table_of(tmp_path, *(
+        {"model": str(i), "val_wrong": range(i), "test_wrong": wrong[i]} for i in range(4)
+    ))  # fmt: skip
+    said = [line["verdict"] for line in csv_rows(to_csv([table]))]
+    assert said == ["", "better", "worse", "no difference shown"]
 
 
 @pytest.mark.parametrize("width", [100, 120])
 def test_the_terminal_table_fits_and_keeps_names_whole(tmp_path, width):
-    choices = {"sampler": "effective_number", "overrides": {"model.dim": 64}}
-    runs = [
-        write_fake_run(tmp_path / "a", model="coatnet", loss="balanced_softmax"),
-        write_fake_run(tmp_path / "b", model="dynamic_vit", val_wrong=[0], **choices),
-    ]
-    text = shown(compare(runs), width)
+    coatnet = {"model": "coatnet", "loss": "balanced_softmax"}
+    vit = {"model": "dynamic_vit", "sampler": "effective_number", "overrides": {"model.dim": 64}}
+    text = shown([table_of(tmp_path, coatnet, {**vit, "val_wrong": [0]})], width)
     assert max(len(line) for line in text.splitlines()) <= width
     for word in ("coatnet", "dynamic_vit", "balanced_softmax", "cross_entropy", "effective_number"):
         assert word in text
@@ -488,24 +438,22 @@ def test_the_terminal_table_fits_and_keeps_names_whole(tmp_path, width):
 
 
 def test_options_that_tell_nothing_apart_go_before_the_macs(tmp_path):
-    write_fake_run(tmp_path / "plain")
     options = {"method.macs": 0.5, "method.epochs": 3, "method.steps": 2}
-    write_fake_run(tmp_path / "pruned", choices={"method": "prune"}, overrides=options)
-    text = shown(compare([tmp_path / "plain", tmp_path / "pruned"]), 84)
+    pruned = {"choices": {"method": "prune"}, "overrides": options}
+    text = shown([table_of(tmp_path, {}, pruned)], 84)
     head, _, told = text.partition("Not shown, for width:")
     assert "prune" in head and "MACs" in head
     assert "method.steps" in told and "MACs" not in told
 
 
 def test_what_lightens_a_single_run_is_a_column(tmp_path):
-    write_fake_run(tmp_path / "run", choices={"lightweight": "tome", "mix": "none"})
-    [table] = compare([tmp_path / "run"])
+    table = table_of(tmp_path, {"choices": {"lightweight": "tome", "mix": "none"}})
     assert table.settings == ["model", "loss", "sampler", "lightweight"]
 
 
 def test_the_terminal_table_has_every_column_where_there_is_room(tmp_path):
-    runs = [write_fake_run(tmp_path / loss, loss=loss, model="[64, 64]") for loss in ("a", "b")]
-    text = shown(compare(runs), 220)
+    table = table_of(tmp_path, *({"loss": loss, "model": "[64, 64]"} for loss in "ab"))
+    text = shown([table], 220)
     assert "coatnet" not in text
     assert text.count("[64, 64]") >= 2  # not taken for markup
     assert "2.0 min" in text
@@ -516,6 +464,6 @@ def test_nothing_finished(tmp_path):
     assert compare([]) == []
     assert "No finished run." in to_markdown([], failed)
     assert "no space left" in to_markdown([], failed)
-    (line,) = csv.DictReader(io.StringIO(to_csv([], failed)))
+    (line,) = csv_rows(to_csv([], failed))
     assert line["error"] == "no space left"
     assert "no space left" in shown([], 100, failed)
