@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import nets
 import pytest
 import torch
 import torch.nn.functional as F
@@ -199,26 +200,21 @@ def test_every_model_has_parts_that_sum_to_it_and_kernels_that_cost_the_same(mod
 
 def test_parts_come_in_the_order_of_the_forward_pass() -> None:
     net, coatnet = small_nets()
-    block = 4 * 32**2 + 2 * 32 * 64
-    counted = cost(net, 32)
+    block = 4 * 24**2 + 2 * 24 * 40
+    block_params, block_macs = block + 24 + 24 + 40 + 4 * 24, 17 * block + 2 * 17**2 * 24
+    counted = cost(net, 16)
     assert counted.parts == (
-        Part("cls_token", 32, 0),
-        Part("position_embedding", 65 * 32, 0),
-        Part("patch_embedding", 49 * 32, 64 * 48 * 32),
-        *(
-            Part(f"blocks.{i}", block + 32 + 32 + 64 + 4 * 32, 65 * block + 2 * 65**2 * 32)
-            for i in range(2)
-        ),
-        Part("norm", 64, 0),
-        Part("head", 330, 320),
+        Part("cls_token", 24, 0),
+        Part("position_embedding", 17 * 24, 0),
+        Part("patch_embedding", 49 * 24, 16 * 48 * 24),
+        *(Part(f"blocks.{i}", block_params, block_macs) for i in range(4)),
+        Part("norm", 48, 0),
+        Part("head", 125, 120),
     )
-    names = [part.name for part in cost(coatnet, 32).parts]
-    assert names == ["stem", *(f"stages.{i}" for i in range(4)), "norm", "head"]
-    assert json.loads(json.dumps(asdict(counted)))["parts"][-1] == {
-        "name": "head",
-        "params": 330,
-        "macs": 320,
-    }
+    names = [part.name for part in cost(coatnet, 16).parts]
+    assert names == ["stem", *(f"stages.{i}" for i in range(3)), "norm", "head"]
+    head = {"name": "head", "params": 125, "macs": 120}
+    assert json.loads(json.dumps(asdict(counted)))["parts"][-1] == head
 
 
 def test_parts_that_share_and_call_each_other_are_counted_once() -> None:
@@ -256,55 +252,31 @@ def test_parts_that_share_and_call_each_other_are_counted_once() -> None:
 
 
 def literal_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    scale: float | None = None,
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **_: Any
 ) -> Tensor:
     scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
     return (scores if attn_mask is None else scores + attn_mask).softmax(dim=-1) @ value
 
 
 def small_nets() -> list[nn.Module]:
-    coatnet = CoAtNet(
-        image_size=32,
-        num_classes=10,
-        block_types=["mbconv", "mbconv", "transformer", "transformer"],
-        dims=[8, 16, 24, 32],
-        depths=[1, 2, 1, 1],
-        transformer_heads=2,
-        transformer_dim_head=8,
-        mbconv_expand_ratios=[4, 4],
-        mbconv_kernel_sizes=[3, 3],
-        se_ratio=0.25,
-    )
-    return [ViT(32, 4, 10, dim=32, depth=2, heads=4, mlp_dim=64), coatnet]
+    return [nets.vit(), nets.coatnet()]
 
 
-def test_fused_and_literal_attention_cost_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    fused = [cost(net, 32) for net in small_nets()]
-    monkeypatch.setattr(F, "scaled_dot_product_attention", literal_attention)
-    assert [cost(net, 32) for net in small_nets()] == fused
-
-
-def test_cpu_and_meta_nets_cost_the_same() -> None:
-    on_cpu = [cost(net, 32) for net in small_nets()]
+@pytest.mark.parametrize(
+    "way",
+    ["literal", "meta", "inference",
+     pytest.param("gpu", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))],
+)  # fmt: skip
+def test_attention_device_and_mode_change_no_cost(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_cpu, expected = small_nets(), [cost(net, 16) for net in small_nets()]
+    if way == "literal":
+        monkeypatch.setattr(F, "scaled_dot_product_attention", literal_attention)
     with torch.device("meta"):
-        assert [cost(net, 32) for net in small_nets()] == on_cpu
-
-
-def test_inference_mode_hides_nothing() -> None:
-    nets = small_nets()
-    expected = [cost(net, 32) for net in nets]
-    with torch.inference_mode():
-        assert [cost(net, 32) for net in nets] == expected
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_nets_cost_the_same() -> None:
-    on_cpu = [cost(net, 32) for net in small_nets()]
-    assert [cost(net.cuda(), 32) for net in small_nets()] == on_cpu
+        chosen = small_nets() if way == "meta" else on_cpu
+    with torch.inference_mode(way == "inference"):
+        assert [cost(net.cuda() if way == "gpu" else net, 16) for net in chosen] == expected
 
 
 def test_torchvisions_vit_costs_what_ours_does() -> None:
@@ -322,7 +294,7 @@ def test_the_net_is_not_changed(training: bool) -> None:
         net.train(training)
         before = {name: values.clone() for name, values in net.state_dict().items()}
         buffers = [name for name, _ in net.named_buffers()]
-        cost(net, 32)
+        cost(net, 16)
         assert all(module.training is training for module in net.modules())
         assert [name for name, _ in net.named_buffers()] == buffers
         after = net.state_dict()
@@ -332,14 +304,14 @@ def test_the_net_is_not_changed(training: bool) -> None:
 
 
 def test_a_compiled_net_counts_without_being_compiled() -> None:
-    net = small_nets()[0]
-    expected = cost(net, 32)
+    net = nets.vit()
+    expected = cost(net, 16)
 
     def fail(*_: object) -> None:
         raise AssertionError("the copy was compiled")
 
     net.compile(backend=fail)
-    assert cost(net, 32) == expected
+    assert cost(net, 16) == expected
 
 
 def test_frozen_shared_and_saved_weights() -> None:
