@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from clocks import Clock, FakeNet, any_full_memory, bounded
 from torch import Tensor, nn
 
 from leanvit.data.images import ImageSet
@@ -20,13 +21,6 @@ IMAGES = torch.randint(
 )
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """And little to do: every pass of a net costs the test real time."""
@@ -37,29 +31,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(benchmark_times, "LONGEST_PASS", 0.08)
     monkeypatch.setattr(benchmark_times, "SHORTEST_TURN", 0.02)
     return clock
-
-
-class FakeNet(nn.Module):
-    """Each forward pass takes as long as its images say; who ran is written down."""
-
-    def __init__(
-        self,
-        clock: Clock,
-        seconds: Callable[[Tensor], float],
-        diary: list[tuple[str, int]],
-        name: str = "a",
-    ) -> None:
-        super().__init__()
-        self.clock, self.seconds, self.diary, self.name = clock, seconds, diary, name
-        self.seen: list[Tensor] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        assert not self.training and torch.is_inference_mode_enabled()
-        assert images.is_contiguous(memory_format=torch.channels_last)
-        self.seen.append(images)
-        self.clock.now += self.seconds(images)
-        self.diary.append((self.name, len(images)))
-        return images.mean(dim=(1, 2, 3))
 
 
 def trained(net: nn.Module, mean: float = 0.5) -> Trained:
@@ -95,7 +66,7 @@ def test_nets_take_turns_and_see_the_same_images(clock: Clock) -> None:
 
 
 def test_each_net_gets_its_own_normalisation(clock: Clock) -> None:
-    nets = [FakeNet(clock, evenly(1e3), []) for _ in range(2)]
+    nets = [FakeNet(clock, evenly(1e3)) for _ in range(2)]
     race([trained(nets[0], 0.5), trained(nets[1], 0.25)], IMAGES, CPU, range(1))
     for dark, light in zip(nets[0].seen, nets[1].seen, strict=True):
         assert torch.allclose(light - dark, torch.tensor(0.25))
@@ -105,8 +76,8 @@ def test_hard_images_count_as_often_as_they_come(clock: Clock) -> None:
     """A net that takes 9 ms for one image in three is no quicker on average than one of 3 ms."""
     images = torch.zeros(24, 3, 4, 4, dtype=torch.uint8)
     images[::3] = 255
-    dynamic = FakeNet(clock, lambda x: 9e-3 * float((x.mean((1, 2, 3)) > 0).sum()), [])
-    static = FakeNet(clock, evenly(1 / 3e-3), [])
+    dynamic = FakeNet(clock, lambda x: 9e-3 * float((x.mean((1, 2, 3)) > 0).sum()))
+    static = FakeNet(clock, evenly(1 / 3e-3))
     found = race([trained(static), trained(dynamic)], images, CPU, range(24))
     alone = [each.single.mean(axis=1) for each in found]
     assert ratio(*alone).value == pytest.approx(1, abs=0.05)
@@ -124,8 +95,7 @@ def test_what_slows_all_nets_for_a_while_changes_no_ratio(clock: Clock) -> None:
             yield number
 
     nets = [
-        trained(FakeNet(clock, lambda x, s=s: slowness["now"] * s * len(x), []))
-        for s in (3e-3, 2e-3)
+        trained(FakeNet(clock, lambda x, s=s: slowness["now"] * s * len(x))) for s in (3e-3, 2e-3)
     ]
     first, second = race(nets, IMAGES, CPU, rounds())
     for found in (
@@ -139,7 +109,7 @@ def test_what_slows_all_nets_for_a_while_changes_no_ratio(clock: Clock) -> None:
 
 def test_the_best_batch_is_the_smallest_that_is_as_fast(clock: Clock) -> None:
     nets = [
-        trained(FakeNet(clock, seconds, []))
+        trained(FakeNet(clock, seconds))
         for seconds in (
             lambda x: max(len(x), 8) * 1e-3,  # no faster beyond 8
             lambda x: len(x) * 1e-3 * (1 if len(x) <= 4 else 1.2),  # slower beyond 4
@@ -159,31 +129,18 @@ def test_a_batch_that_takes_long_is_not_doubled(clock: Clock) -> None:
     assert best_batches([trained(FakeNet(clock, evenly(5), slow))], IMAGES, CPU)[0] == [1]
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 2 bytes"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
+@any_full_memory
 def test_full_memory_ends_the_doubling_of_one_net(clock: Clock, error: Exception) -> None:
-    def bounded(limit: int) -> Callable[[Tensor], float]:
-        def seconds(images: Tensor) -> float:
-            if len(images) > limit:
-                raise error
-            return 0.01 + len(images) * 1e-3
-
-        return seconds
-
-    nets = [trained(FakeNet(clock, bounded(limit), [])) for limit in (5, 20)]
-    assert best_batches(nets, IMAGES, CPU)[0] == [4, 16]
+    nets = [
+        trained(FakeNet(clock, bounded(limit, error, evenly(1e3, 0.01)))) for limit in (5, 20, 0)
+    ]
+    assert best_batches(nets[:2], IMAGES, CPU)[0] == [4, 16]
     with pytest.raises(type(error)):
-        best_batches([trained(FakeNet(clock, bounded(0), []))], IMAGES, CPU)
+        best_batches(nets[2:], IMAGES, CPU)
 
 
 def test_a_round_is_long_enough_for_the_fastest_net(clock: Clock) -> None:
-    quick, slow = (FakeNet(clock, evenly(rate), []) for rate in (1e4, 1e3))
+    quick, slow = (FakeNet(clock, evenly(rate)) for rate in (1e4, 1e3))
     times = race([trained(quick), trained(slow)], IMAGES, CPU, range(1))
     assert times[0].rates == pytest.approx(1e4) and times[1].rates == pytest.approx(1e3)
     # all that the second net saw after its 32 single images: one batch to warm up, then the round

@@ -1,48 +1,17 @@
 """Speed by a clock that the net itself moves, and memory against what tensors must take."""
 
-from collections.abc import Callable
+import itertools
 
 import pytest
 import torch
 import torch.nn.functional as F
+from clocks import Clock, FakeNet, any_full_memory, bounded
 from torch import Tensor, nn
 
 from leanvit.evaluation.cost import speed
 from leanvit.evaluation.cost.speed import latency, measure_speed, peak_memory, throughput
 
 CPU = torch.device("cpu")
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class FakeNet(nn.Module):
-    """Each forward pass takes as long as it is told, by batch size and number of passes so far."""
-
-    def __init__(
-        self,
-        clock: Clock,
-        seconds: Callable[[int, int], float],
-        memory: int = 2**30,
-        error: Exception | None = None,
-    ) -> None:
-        super().__init__()
-        self.clock, self.seconds, self.memory, self.error = clock, seconds, memory, error
-        self.batches: list[int] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        assert not self.training and torch.is_inference_mode_enabled()
-        assert images.is_contiguous(memory_format=torch.channels_last)
-        if len(images) > self.memory:
-            assert self.error is not None
-            raise self.error
-        self.batches.append(len(images))
-        self.clock.now += self.seconds(len(images), len(self.batches))
-        return images.mean(dim=(1, 2, 3))
 
 
 @pytest.fixture
@@ -53,62 +22,49 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_latency_is_the_median_of_warm_passes(clock: Clock) -> None:
-    net = FakeNet(
-        clock, lambda _, passes: 0.1 if passes <= 3 else 0.5 if passes % 10 == 0 else 0.01
-    )
+    times = itertools.chain([0.1] * 3, itertools.cycle([0.01] * 9 + [0.5]))
+    net = FakeNet(clock, lambda _: next(times))
     assert latency(net, 4, CPU, False, budget=60) == pytest.approx(0.01)
     assert set(net.batches) == {1} and 50 < len(net.batches) < 200
 
 
 @pytest.mark.parametrize("budget", [0.5, 2.0])
 def test_latency_keeps_to_its_budget(clock: Clock, budget: float) -> None:
-    net = FakeNet(clock, lambda *_: 0.06)
+    net = FakeNet(clock, lambda _: 0.06)
     assert latency(net, 4, CPU, False, budget) == pytest.approx(0.06)
     assert clock.now - 100 <= budget + 0.06
 
 
 def test_a_pass_longer_than_the_budget_is_the_measurement(clock: Clock) -> None:
-    net = FakeNet(clock, lambda *_: 7.0)
+    net = FakeNet(clock, lambda _: 7.0)
     assert latency(net, 4, CPU, False, budget=2.0) == pytest.approx(7.0)
     assert throughput(net, 4, CPU, False, budget=2.0) == (pytest.approx(1 / 7), 1)
     assert net.batches == [1, 1]
 
 
 def test_batches_double_until_two_gain_nothing(clock: Clock) -> None:
-    net = FakeNet(clock, lambda batch, _: max(batch, 8) * 1e-4)
+    net = FakeNet(clock, lambda images: max(len(images), 8) * 1e-4)
     assert throughput(net, 4, CPU, False) == (pytest.approx(1e4), 8)
     assert sorted(set(net.batches)) == [1, 2, 4, 8, 16, 32]
 
 
 def test_a_gain_within_noise_is_none_and_one_dip_no_end(clock: Clock) -> None:
     rates = {1: 100.0, 2: 90.0, 4: 200.0, 8: 204.0, 16: 205.0, 32: 999.0}
-    net = FakeNet(clock, lambda batch, _: batch / rates[batch])
+    net = FakeNet(clock, lambda images: len(images) / rates[len(images)])
     assert throughput(net, 4, CPU, False, budget=60) == (pytest.approx(200), 4)
     assert max(net.batches) == 16
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 2 bytes"),
-        MemoryError(),
-    ],
-    ids=lambda error: type(error).__name__,
-)
+@any_full_memory
 def test_full_memory_ends_the_search(clock: Clock, error: Exception) -> None:
-    net = FakeNet(clock, lambda *_: 1e-3, memory=20, error=error)
-    assert throughput(net, 4, CPU, False) == (pytest.approx(16e3), 16)
+    small, none = (FakeNet(clock, bounded(limit, error, lambda _: 1e-3)) for limit in (20, 0))
+    assert throughput(small, 4, CPU, False) == (pytest.approx(16e3), 16)
     with pytest.raises(type(error)):
-        throughput(FakeNet(clock, lambda *_: 1e-3, memory=0, error=error), 4, CPU, False)
+        throughput(none, 4, CPU, False)
 
 
 def test_other_errors_are_not_taken_for_full_memory(clock: Clock) -> None:
-    def fail(batch: int, _: int) -> float:
-        if batch == 4:
-            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-        return 1e-3
-
+    fail = bounded(3, RuntimeError("mat1 and mat2 shapes cannot be multiplied"), lambda _: 1e-3)
     with pytest.raises(RuntimeError, match="mat1"):
         throughput(FakeNet(clock, fail), 4, CPU, False)
 
@@ -118,8 +74,8 @@ def test_throughput_keeps_to_its_budget(clock: Clock, seconds: float) -> None:
     """A rate that grows for ever would be followed for ever."""
     longest = []
 
-    def growing(batch: int, _: int) -> float:
-        longest.append(seconds * batch**0.9)
+    def growing(images: Tensor) -> float:
+        longest.append(seconds * len(images) ** 0.9)
         return longest[-1]
 
     best = throughput(FakeNet(clock, growing), 4, CPU, False, budget=6.0)
