@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from looks import images, pyramid, vit
 from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
@@ -18,7 +19,6 @@ from leanvit.evaluation.pictures.attention_maps import (
     split_tokens,
 )
 from leanvit.models.attention import attend, record_attention
-from leanvit.models.coatnet import CoAtNet
 from leanvit.models.readout import Readout
 from leanvit.models.vit import ViT
 
@@ -26,15 +26,6 @@ from leanvit.models.vit import ViT
 def random_weights(*shape: int) -> Tensor:
     generator = torch.Generator().manual_seed(sum(shape))
     return torch.randn(*shape, generator=generator, dtype=torch.float64).mul(2).softmax(dim=-1)
-
-
-def random_images(batch: int, size: int = 8) -> Tensor:
-    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
-def tiny_vit() -> ViT:
-    torch.manual_seed(0)
-    return ViT(8, patch_size=2, num_classes=3, dim=8, depth=2, heads=2, mlp_dim=8).eval()
 
 
 class HalfAttention(nn.Module):
@@ -79,9 +70,9 @@ def test_other_numbers_of_tokens_are_refused():
 
 
 def test_blocks_come_in_order_over_all_tokens():
-    images = random_images(3)
+    given = images(3)
     first, middle, last = attention_blocks(HalvesNet(), images)
-    tokens = F.avg_pool2d(images, 2).flatten(2).transpose(1, 2)
+    tokens = F.avg_pool2d(given, 2).flatten(2).transpose(1, 2)
     for weights, low in ((first, 0), (first, 8)):
         part = tokens[:, low : low + 8]
         literal = (part @ part.transpose(1, 2) * 3**-0.5).softmax(dim=-1)
@@ -95,10 +86,10 @@ def test_blocks_come_in_order_over_all_tokens():
 def test_nothing_stays_hooked_to_the_net():
     net = HalvesNet(fails=True)
     with pytest.raises(RuntimeError):
-        attention_blocks(net, random_images(1))
+        attention_blocks(net, images(1))
     net.fails = False
     with record_attention() as records:
-        net(random_images(1))
+        net(images(1))
     assert records[0].shape == (1, 2, 8, 8)
 
 
@@ -125,17 +116,17 @@ def test_the_default_block_has_a_map_to_see_something_on(sides, block):
 
 
 def test_maps_of_one_block():
-    net, images = tiny_vit(), random_images(3)
-    maps, block, num_blocks = attention_maps(net, images, None)
+    net, given = vit(), images(3)
+    maps, block, num_blocks = attention_maps(net, given, None)
     assert maps.shape == (3, 2, 4, 4) and (block, num_blocks) == (1, 2)
     torch.testing.assert_close(
-        attention_maps(net, images, 0)[0], received(attention_blocks(net, images)[0], slice(0, 1))
+        attention_maps(net, given, 0)[0], received(attention_blocks(net, given)[0], slice(0, 1))
     )
     with pytest.raises(LeanvitError, match=r"block=2: the net has 2 blocks.*0 to 1"):
-        attention_maps(net, images, 2)
+        attention_maps(net, given, 2)
     for maps_of in (rollout_maps, lambda *given: attention_maps(*given, None)):
         with pytest.raises(LeanvitError, match="no attention"):
-            maps_of(nn.Conv2d(3, 4, 1), images)
+            maps_of(nn.Conv2d(3, 4, 1), given)
 
 
 def literal_rollout(blocks: list[Tensor]) -> Tensor:
@@ -205,25 +196,13 @@ def test_rollout_through_a_shrinking_map():
 
 
 def test_rollout_maps_of_nets():
-    images = random_images(2)
-    net = tiny_vit()
-    blocks = attention_blocks(net, images)
+    given = images(2)
+    net = vit()
+    blocks = attention_blocks(net, given)
     torch.testing.assert_close(
-        rollout_maps(net, images), 17 * rollout(blocks)[:, 0, 1:].view(2, 4, 4)
+        rollout_maps(net, given), 17 * rollout(blocks)[:, 0, 1:].view(2, 4, 4)
     )
-    pyramid = CoAtNet(
-        32,
-        num_classes=3,
-        block_types=("mbconv", "transformer", "transformer"),
-        dims=(4, 4, 4),
-        depths=(1, 1, 2),
-        transformer_heads=1,
-        transformer_dim_head=4,
-        mbconv_expand_ratios=(1,),
-        mbconv_kernel_sizes=(3,),
-        se_ratio=0.5,
-    ).eval()
-    maps = rollout_maps(pyramid, random_images(2, 32))
+    maps = rollout_maps(pyramid(), images(2, 32))
     assert maps.shape == (2, 8, 8)
     torch.testing.assert_close(maps.mean(dim=(1, 2)), torch.ones(2))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from looks import look
 from matplotlib.colors import to_hex
 from PIL import Image
 from torch import Tensor, nn
@@ -22,7 +23,6 @@ from leanvit.evaluation.pictures.class_costs import (
 )
 from leanvit.evaluation.pictures.dynamic_figures import draw_dynamic, observe
 from leanvit.evaluation.pictures.figures import RED
-from leanvit.evaluation.pictures.look import Look
 from leanvit.evaluation.pictures.token_pictures import (
     enlarged,
     group_means,
@@ -38,17 +38,9 @@ CPU = torch.device("cpu")
 CLASSES = ("ant", "bee", "cat", "doe")
 
 
-def images(num: int, size: int = 8) -> Tensor:
+def pixels(num: int) -> Tensor:
     draws = torch.Generator().manual_seed(0)
-    return torch.randint(256, (num, 3, size, size), dtype=torch.uint8, generator=draws)
-
-
-def look(num: int, size: int = 8) -> Look:
-    third = torch.full((3,), 1 / 3)
-    captions = tuple(f"true {i},\npredicted {i} 0.50" for i in range(num))
-    correct = tuple(i % 2 == 0 for i in range(num))
-    pixels = images(num, size)
-    return Look(nn.Identity(), pixels, pixels.float(), captions, correct, third, third)
+    return torch.randint(256, (num, 3, 8, 8), dtype=torch.uint8, generator=draws)
 
 
 def panels(figure, title: str) -> list:
@@ -62,7 +54,7 @@ def panels(figure, title: str) -> list:
 class TestPictures:
     @pytest.mark.parametrize("num", [2, 7])
     def test_dropped_patches_are_pale_and_the_others_as_they_are(self, num: int) -> None:
-        shown, random = look(num), np.random.default_rng(0)
+        shown, random = look(batch=num), np.random.default_rng(0)
         kept = random.random((num, 2, 16)) < 0.5
         figure = kept_tokens(shown, kept, ["one", "two"])
         pictures = panels(figure, "two")
@@ -84,7 +76,7 @@ class TestPictures:
     def test_a_line_runs_between_kept_and_dropped(self) -> None:
         kept = np.zeros((1, 1, 16), dtype=bool)
         kept[0, 0, 5] = True  # second row, second column
-        (axes,) = panels(kept_tokens(look(1), kept, ["one"]), "one")
+        (axes,) = panels(kept_tokens(look(batch=1), kept, ["one"]), "one")
         (lines,) = axes.collections
         across = {((0.5, y), (1.5, y)) for y in (0.5, 1.5)}
         down = {((x, 0.5), (x, 1.5)) for x in (0.5, 1.5)}
@@ -103,22 +95,22 @@ class TestPictures:
     def test_merged_tokens_are_counted_and_parted(self) -> None:
         groups = np.tile(np.arange(16), (1, 2, 1))
         groups[0, 1] = [0] * 8 + [1] * 8
-        figure = merged_tokens(look(1), groups)
+        figure = merged_tokens(look(batch=1), groups)
         apart, halves = panels(figure, "after block 0")[0], panels(figure, "after block 1")[0]
         assert (apart.get_xlabel(), halves.get_xlabel()) == ("16 of 16", "2 of 16")
         assert len(apart.collections[0].get_segments()) == 24
         assert len(halves.collections[0].get_segments()) == 4
         colours = halves.images[0].get_array().reshape(16, 3)
-        half = look(1).images[0, :, :4].float().mean(dim=(1, 2)).numpy()
+        half = look(batch=1).images[0, :, :4].float().mean(dim=(1, 2)).numpy()
         assert np.abs(colours[:8] - half).max() < 1
 
     def test_an_image_that_patches_do_not_divide_is_enlarged(self) -> None:
-        pixels = images(2).permute(0, 2, 3, 1).numpy()
-        assert enlarged(pixels, 4) is pixels
-        larger = enlarged(pixels, 3)
+        small = pixels(2).permute(0, 2, 3, 1).numpy()
+        assert enlarged(small, 4) is small
+        larger = enlarged(small, 3)
         assert larger.shape[1] == larger.shape[2] and larger.shape[1] % 3 == 0
-        assert np.array_equal(np.unique(larger), np.unique(pixels))
-        kept_tokens(look(2), np.ones((2, 1, 9), dtype=bool), ["one"])
+        assert np.array_equal(np.unique(larger), np.unique(small))
+        kept_tokens(look(batch=2), np.ones((2, 1, 9), dtype=bool), ["one"])
 
 
 class TestCharts:
@@ -190,7 +182,7 @@ def early_exit() -> EarlyExit:
     with torch.no_grad():
         for parameter in wrapped.parameters():
             parameter.normal_(std=0.5)
-        confidences = wrapped.exit_logits((images(30) / 255 - 0.5) / 0.25).softmax(2).amax(2)
+        confidences = wrapped.exit_logits((pixels(30) / 255 - 0.5) / 0.25).softmax(2).amax(2)
         # between two images: not within rounding of one
         wrapped.threshold.fill_(confidences[0].sort().values[14:16].mean())
     return wrapped
@@ -214,7 +206,7 @@ def trained(wrapped: nn.Module) -> Trained:
 
 
 def data(num: int = 30) -> ImageSet:
-    return ImageSet(images(num), torch.arange(num) % 4, CLASSES)
+    return ImageSet(pixels(num), torch.arange(num) % 4, CLASSES)
 
 
 class TestDrawDynamic:
@@ -246,9 +238,9 @@ class TestDrawDynamic:
     def test_what_is_observed_is_in_the_order_of_the_images(self) -> None:
         wrapped = early_exit()
         seen = observe(trained(wrapped), data(), CPU)
-        pixels = (images(30) / 255 - 0.5) / 0.25
+        inputs = (pixels(30) / 255 - 0.5) / 0.25
         for index in range(30):
-            wrapped(pixels[index : index + 1])
+            wrapped(inputs[index : index + 1])
             assert wrapped.exits.item() == seen.exits[index]
             assert wrapped.macs_used.item() == seen.macs[index]
         assert seen.tokens is None and (seen.exits == 0).sum() in range(10, 20)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from looks import images, look, pyramid, vit
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
@@ -11,36 +12,8 @@ from leanvit.errors import LeanvitError
 from leanvit.evaluation.pictures import inside
 from leanvit.evaluation.pictures.figures import save_figure
 from leanvit.evaluation.pictures.inside_figures import FIGURES, check_names, draw
-from leanvit.evaluation.pictures.look import Look
 from leanvit.evaluation.pictures.panels import draw_map, evenly, mosaic
-from leanvit.models.coatnet import CoAtNet, RelativeAttention
-from leanvit.models.vit import ViT
-
-
-def images(batch: int = 3, size: int = 8) -> Tensor:
-    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
-def vit(**changes: object) -> ViT:
-    torch.manual_seed(0)
-    sizes = {"patch_size": 2, "num_classes": 3, "dim": 8, "depth": 2, "heads": 2, "mlp_dim": 8}
-    return ViT(8, **{**sizes, **changes}).eval()
-
-
-def pyramid() -> CoAtNet:
-    torch.manual_seed(0)
-    return CoAtNet(
-        32,
-        num_classes=3,
-        block_types=("mbconv", "transformer", "transformer"),
-        dims=(16, 6, 4),
-        depths=(1, 1, 2),
-        transformer_heads=2,
-        transformer_dim_head=4,
-        mbconv_expand_ratios=(1,),
-        mbconv_kernel_sizes=(3,),
-        se_ratio=0.5,
-    ).eval()
+from leanvit.models.coatnet import RelativeAttention
 
 
 class Enlarged(nn.Module):
@@ -75,20 +48,6 @@ class ChannelsLast(nn.Module):
 
     def pool(self, features: Tensor) -> Tensor:
         return features.mean(dim=(1, 2))
-
-
-def look(net: nn.Module, size: int = 8, batch: int = 3, block: int | None = None) -> Look:
-    given = images(batch, size)
-    return Look(
-        net,
-        (given * 40 + 128).clamp(0, 255).to(torch.uint8),
-        given,
-        tuple(f"true cat,\npredicted dog 0.{index}" for index in range(batch)),
-        tuple(index % 2 == 0 for index in range(batch)),
-        torch.full((3,), 0.5),
-        torch.full((3,), 0.2),
-        block,
-    )
 
 
 def test_filters_are_sorted_by_their_norm():
@@ -175,12 +134,9 @@ def test_a_bias_table_shows_the_key_from_the_query():
     (table,) = inside.bias_tables(attention).values()
     centre, right_of_it, below_it = 4, 5, 7
     assert table.shape == (2, 5, 5)
-    torch.testing.assert_close(
-        table[:, 2, 3], attention.position_bias()[:, centre, right_of_it].detach()
-    )
-    torch.testing.assert_close(
-        table[:, 3, 2], attention.position_bias()[:, centre, below_it].detach()
-    )
+    bias = attention.position_bias().detach()
+    torch.testing.assert_close(table[:, 2, 3], bias[:, centre, right_of_it])
+    torch.testing.assert_close(table[:, 3, 2], bias[:, centre, below_it])
     assert len(inside.bias_tables(pyramid())) == 3
 
 
@@ -211,9 +167,8 @@ def test_a_map_tells_its_range_and_does_not_blow_up_rounding():
 def colours(path) -> int:
     with Image.open(path) as image:
         assert image.format == "PNG" and min(image.size) > 300
-        return len(
-            image.convert("RGB").resize((200, 200), Image.Resampling.NEAREST).getcolors(40000)
-        )
+        small = image.convert("RGB").resize((200, 200), Image.Resampling.NEAREST)
+        return len(small.getcolors(40000))
 
 
 @pytest.mark.filterwarnings("error")
@@ -223,7 +178,7 @@ def colours(path) -> int:
     ids=["vit", "pyramid"],
 )
 def test_all_that_fit_is_drawn(net, size, missing, tmp_path):
-    figures = draw(look(net, size), [])
+    figures = draw(look(net, size=size), [])
     assert set(figures) == set(FIGURES) - missing
     for name, figure in figures.items():
         save_figure(figure, tmp_path / f"{name}.png", "a run, test images, a source")
@@ -242,15 +197,10 @@ def test_right_and_wrong_differ_in_more_than_colour():
 
 def test_attention_names_its_block_and_heads():
     figure = draw(look(vit(), batch=1, block=0), ["attention"])["attention"]
-    assert [axes.get_title() for axes in figure.axes] == [
-        "image",
-        "head 0",
-        "head 1",
-        "mean of all",
-    ]
-    assert "[CLS] to each position in block 0 of 0–1, on a map of 4x4" in " ".join(
-        figure.get_supxlabel().split()
-    )
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["image", "head 0", "head 1", "mean of all"]
+    told = " ".join(figure.get_supxlabel().split())
+    assert "[CLS] to each position in block 0 of 0–1, on a map of 4x4" in told
 
 
 def test_what_does_not_fit_names_what_does():
