@@ -71,7 +71,7 @@ def test_other_numbers_of_tokens_are_refused():
 
 def test_blocks_come_in_order_over_all_tokens():
     given = images(3)
-    first, middle, last = attention_blocks(HalvesNet(), images)
+    first, middle, last = attention_blocks(HalvesNet(), given)
     tokens = F.avg_pool2d(given, 2).flatten(2).transpose(1, 2)
     for weights, low in ((first, 0), (first, 8)):
         part = tokens[:, low : low + 8]
