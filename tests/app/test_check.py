@@ -1,23 +1,25 @@
 """What a person gets wrong is refused in one line before any data is read; nothing is left."""
 
+import contextlib
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from composed import leave_first_stage
+from composed import leave_first_stage, request_of
 from fake_runs import write_fake_run
-from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call
+from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call, nothing_stays_changed
 
-from leanvit.app import compress, pretrain, processes, train
+from leanvit.app import compress, jobs, pretrain, processes, train, words
 
 SHAPES = ["data=shapes", "trainer=cpu"]
 
 
 @pytest.fixture
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """The line that a command is refused in."""
+    """The line that a request is refused in, before data is read; nothing is left behind."""
 
     def read(*given: object) -> None:
         raise AssertionError("data was read, or a process started")
@@ -26,16 +28,51 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
         monkeypatch.setattr(module, "load_splits", read)
     monkeypatch.setattr(processes, "run_ranks", read)
 
-    def refused(*arguments: str, script: str = "train.py", status: int | None = None) -> str:
-        done = call(script, *arguments, f"outputs={tmp_path}/outputs")
-        assert done.returncode == (status or done.returncode) and done.returncode in (1, 2)
-        lines = [line for line in done.stderr.splitlines() if not line.startswith(str(tmp_path))]
-        assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
-        assert done.stdout == "" and "Traceback" not in done.stderr
+    def refused(*arguments: str, command: str = "train") -> str:
+        try:
+            with nothing_stays_changed(), contextlib.redirect_stderr(io.StringIO()):
+                asked = request_of(*arguments, f"outputs={tmp_path}/outputs", command=command)
+                job = jobs.do(command, asked)
+        except Exception as error:
+            line = words.explain(error)
+        else:
+            jobs.remove_if_nothing_began(job.run_dir)
+            line = job.error or ""
+        assert line and "\n" not in line and "Traceback" not in line
         assert not list(tmp_path.glob("outputs/*/*")), "it left something behind"
-        return lines[0].removeprefix("error: ")
+        return line
 
     return refused
+
+
+@pytest.mark.parametrize(
+    ("script", "given", "status"),
+    [
+        ("train.py", "model.depht=0", 2),
+        ("train.py", "optimizer.lr=[1,2]", 1),
+        ("train.py", "+model.width=4", 1),
+        ("train.py", "trainer=ddp trainer.accelerator=cpu trainer.devices=99", 1),
+        ("pretrain.py", "max_epochs=0", 1),
+        ("compress.py", "method=prune method.macs=2", 1),
+    ],
+)
+def test_on_the_command_line_it_is_one_line(
+    script: str, given: str, status: int, tmp_path: Path
+) -> None:
+    if script == "compress.py":
+        given += f" run={finished(tmp_path)}"
+    shapes = SHAPES if script != "compress.py" else SHAPES[1:]
+    done = call(script, *shapes, *given.split(), f"outputs={tmp_path}/outputs")
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(str(tmp_path))]
+    assert (done.returncode, done.stdout, len(lines)) == (status, "", 1), done.stderr
+    assert lines[0].startswith("error: ")
+    assert not list(tmp_path.glob("outputs/*/*"))
+
+
+def finished(folder: Path) -> Path:
+    run = write_fake_run(folder / "before")
+    shutil.copy(leave_first_stage(folder / "config") / "config.yaml", run)
+    return run
 
 
 @pytest.mark.parametrize(
@@ -158,7 +195,7 @@ def test_a_gpu_where_there_is_none(
 def test_pretraining_refuses_as_well(
     given: str, words: list[str], refused: Callable[..., str]
 ) -> None:
-    line = refused(*SHAPES, *given.split(), script="pretrain.py", status=1)
+    line = refused(*SHAPES, *given.split(), command="pretrain")
     assert all(word in line for word in words), line
 
 
@@ -171,10 +208,8 @@ def test_pretraining_refuses_as_well(
 def test_compression_refuses_as_well(
     given: str, refused: Callable[..., str], tmp_path: Path
 ) -> None:
-    run = write_fake_run(tmp_path / "before")
-    shutil.copy(leave_first_stage(tmp_path / "config") / "config.yaml", run)
     key, _, value = given.split()[-1].partition("=")
-    line = refused(f"run={run}", "trainer=cpu", *given.split(), script="compress.py", status=1)
+    line = refused(f"run={finished(tmp_path)}", "trainer=cpu", *given.split(), command="compress")
     assert key.split(".")[-1] in line and value in line
 
 
