@@ -32,3 +32,11 @@ def vit_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def coatnet_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CoAtNet, trained for an epoch; who writes into it takes a copy."""
     return trained(tmp_path_factory.mktemp("coatnet"), *TINY_COATNET, "max_epochs=1", "mix=none")
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and evaluations leave no figures, which take a second: also in jobs forked from here."""
+    for name in ("evaluation.measure.evaluate._draw", "app.train.class_counts",
+                 "app.train.learning_curves"):  # fmt: skip
+        monkeypatch.setattr(f"leanvit.{name}", lambda *given: None)

@@ -167,7 +167,9 @@ def test_what_a_method_does_not_take_is_told(given: str) -> None:
         wrap(config, build_net(config, 4))
 
 
-def test_every_method_trains_on_a_finished_net_and_comes_back(tmp_path: Path) -> None:
+def test_every_method_trains_on_a_finished_net_and_comes_back(
+    tmp_path: Path, undrawn: None
+) -> None:
     common = [*TINY_DATA, "trainer=cpu", "max_epochs=1", "batch_size=64", f"outputs={tmp_path}"]
     first = call("train.py", *VIT, *common)
     assert first.returncode == 0, first.stderr

@@ -7,13 +7,10 @@ from pathlib import Path
 import pytest
 from scripts import call
 
-from leanvit.evaluation.measure import evaluate
-
 
 @pytest.fixture
-def finished(vit_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def finished(vit_run: Path, tmp_path: Path, undrawn: None) -> Path:
     """A run of one's own, whose figures are not drawn anew."""
-    monkeypatch.setattr(evaluate, "_draw", lambda *given: None)
     return shutil.copytree(vit_run, tmp_path / vit_run.name)
 
 

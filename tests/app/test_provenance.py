@@ -9,16 +9,14 @@ import pytest
 from scripts import TINY_DATA, TINY_VIT, call
 
 from leanvit.app.provenance import PACKAGES, provenance
-from leanvit.evaluation.measure import evaluate
 
 KEYS = {"name", "choices", "overrides", "choices_hash", "seed", "versions", "git_commit", "machine",
         "command"}  # fmt: skip
 
 
 @pytest.fixture
-def told(vit_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict]:
+def told(vit_run: Path, tmp_path: Path, undrawn: None) -> dict[str, dict]:
     """What a training, a pretraining, a compression and an evaluation tell."""
-    monkeypatch.setattr(evaluate, "_draw", lambda *given: None)
     run = shutil.copytree(vit_run, tmp_path / "shapes" / vit_run.name)
     place = ["trainer=cpu", f"outputs={tmp_path}"]
     small = [*TINY_DATA, *TINY_VIT, "data.image_size=16", "pretrain.decoder_dim=16", "max_epochs=1"]

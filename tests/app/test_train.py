@@ -3,11 +3,17 @@
 import csv
 import json
 import signal
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from composed import request_of
+from image_trees import write_tree
+from omegaconf import OmegaConf
 from PIL import Image
 from scripts import (
     SHARED,
@@ -18,11 +24,13 @@ from scripts import (
     fork,
     kill_at,
     only_run,
-    run,
     start,
     wait_for,
+    wait_until,
 )
 
+from leanvit.app import processes
+from leanvit.app.check import check_training
 from leanvit.app.finished import Run
 from leanvit.app.nets import load_run
 from leanvit.errors import LeanvitError
@@ -41,11 +49,9 @@ def killed_and_whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
     whole, killed = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
     uninterrupted = call("train.py", *TINY, f"outputs={whole}")
     assert uninterrupted.returncode == 0, uninterrupted.stderr
-    with start("train.py", *TINY, f"outputs={killed}") as process:
-        wait_for(process, "epoch 1/")
-        process.kill()
     log = killed / "log"
-    kill_at(fork(log, "train.py", *TINY, f"outputs={killed}"), log, "epoch 3/")
+    for epoch in (1, 3):
+        kill_at(fork(log, "train.py", *TINY, f"outputs={killed}"), log, f"epoch {epoch}/")
     finished = call("train.py", *TINY, f"outputs={killed}")
     assert finished.returncode == 0, finished.stderr
     return only_run(whole), only_run(killed), finished.stderr
@@ -116,7 +122,7 @@ def test_a_finished_run_is_not_trained_again(killed_and_whole: tuple[Path, Path,
 
 
 def test_a_second_stage_keeps_the_net_the_images_and_the_split(
-    killed_and_whole: tuple[Path, Path, str], tmp_path: Path
+    killed_and_whole: tuple[Path, Path, str], tmp_path: Path, undrawn: None
 ) -> None:
     first, _, _ = killed_and_whole
     stages = ["classifier=none,retrain,tau_norm,lws", "max_epochs=1", "trainer=cpu"]
@@ -152,7 +158,7 @@ def test_a_second_stage_keeps_the_net_the_images_and_the_split(
 
 
 def test_eval_repeats_the_result_and_takes_other_images(
-    killed_and_whole: tuple[Path, Path, str], tmp_path: Path
+    killed_and_whole: tuple[Path, Path, str], tmp_path: Path, undrawn: None
 ) -> None:
     whole, killed, _ = killed_and_whole
     done = call("eval.py", f"run={whole},{killed}", "device=cpu", cwd=tmp_path)
@@ -162,11 +168,7 @@ def test_eval_repeats_the_result_and_takes_other_images(
         trained = json.loads((run_dir / "metrics.json").read_text())
         assert again["test"] == trained["test"] and again["val"] == trained["val"]
         assert again["cost"] == trained["cost"]
-    for label in ("disc", "ring"):
-        (tmp_path / "others" / label).mkdir(parents=True)
-        for i in range(3):
-            pixels = np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "others" / label / f"{i}.png")
+    write_tree(tmp_path / "others", {"disc": 3, "ring": 3}, size=40)
     others = ["data=folder", "data.source=others", f"data.data_dir={tmp_path}"]
     done = call("eval.py", f"run={whole}", *others, "device=cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -196,39 +198,67 @@ def test_a_preset_is_called_by_its_own_name(tmp_path: Path) -> None:
     assert run_dir.name.startswith("vit_small-ce-shuffle-")
     assert json.loads((run_dir / "metrics.json").read_text())["choices"]["model"] == "vit_small"
     assert any(line.startswith("vit_small ") for line in done.stdout.splitlines())
-    done = call("train.py", f"pretrained={run_dir}", "max_epochs=1", outputs, "trainer=cpu")
-    assert done.returncode == 0, done.stderr  # though Hydra finds no such choice here
-    assert Path(done.stdout.splitlines()[-1]).name.startswith("vit_small-ce-shuffle-")
+    second = request_of(f"pretrained={run_dir}", "trainer=cpu")
+    check_training(second)  # though Hydra finds no such choice here
+    assert second.run_dir.name.startswith("vit_small-ce-shuffle-")
 
 
-@pytest.mark.parametrize(
-    ("number", "status", "words"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted")]
-)
-def test_a_stopped_run_says_so(number: int, status: int, words: str, tmp_path: Path) -> None:
-    with start("train.py", *TINY, "max_epochs=5000", f"outputs={tmp_path}") as process:
+def test_a_stopped_run_says_so(tmp_path: Path) -> None:
+    endless, log = [*TINY, "max_epochs=5000", f"outputs={tmp_path}"], tmp_path / "log"
+    forked = fork(log, "train.py", *endless, "seed=1")
+    wait_until(forked, log, "epoch 1/")
+    forked.terminate()
+    with start("train.py", *endless) as process:
         wait_for(process, "epoch 1/")
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         _, err = process.communicate()
-    assert process.returncode == status
-    assert words in err and "Traceback" not in err
+    forked.join()
+    assert (forked.exitcode, process.returncode) == (143, 130)
+    assert "interrupted" in err
+    assert "Traceback" not in err and "Traceback" not in log.read_text()
     assert not list(tmp_path.rglob("metrics.json")) and not list(tmp_path.rglob("error.txt"))
 
 
-def test_two_processes_train_one_net(tmp_path: Path) -> None:
+class ForkedRank(subprocess.Popen):
+    """A rank of a training, whose imports are done, in place of a process of its own."""
+
+    log: ClassVar[Path]
+
+    def __init__(self, words: list[str], env: dict[str, str], preexec_fn: object) -> None:
+        self.process = fork(self.log, Path(words[1]).name, *words[2:], **env)
+        self.pid, self.kill = self.process.pid, self.process.kill
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.process.join()
+        return self.process.exitcode or 0
+
+
+def test_two_processes_train_one_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ForkedRank.log = tmp_path / "log"
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=ForkedRank))
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", f"outputs={tmp_path}"]
     net = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "batch_size=32", "sampler=class_aware", "mix=cmo"]
-    done = run("train.py", *net, *ddp)
-    assert done.returncode == 0, done.stderr
+    done = call("train.py", *net, *ddp)
+    assert done.returncode == 0, done.stderr + ForkedRank.log.read_text()
     metrics = json.loads((only_run(tmp_path) / "metrics.json").read_text())
     rows = list(csv.DictReader((only_run(tmp_path) / "history.csv").open()))
     assert float(rows[0]["images"]) == 2 * 32 * (360 // 2 // 32)
     assert metrics["val"]["balanced_accuracy"] == pytest.approx(
         float(rows[0]["val_balanced_accuracy"]), abs=1e-6
     )
-    failed = run("train.py", *net, *ddp, "optimizer.lr=1e30", "optimizer=sgd", "gradient_clip=null")
+    ForkedRank.log = tmp_path / "failed"
+    wild = ["optimizer.lr=1e30", "optimizer=sgd", "gradient_clip=null"]
+    failed = call("train.py", *net, *ddp, *wild)
     assert failed.returncode == 1
     assert "loss became" in failed.stderr.splitlines()[-1]
-    assert "Traceback" not in failed.stderr
+    assert "Traceback" not in failed.stderr + ForkedRank.log.read_text()
+
+
+def test_ranks_are_processes_of_the_same_command(capfd: pytest.CaptureFixture[str]) -> None:
+    slip = processes.run_ranks("train", ["model=vitt"], OmegaConf.create({"devices": 2}))
+    assert slip == 2
+    lines = set(capfd.readouterr().err.splitlines())  # the first to end ends the other
+    assert len(lines) == 1 and "there is no model=vitt" in lines.pop()
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the real archive does not stand beside")
