@@ -27,8 +27,8 @@ class NetOfSteps(Protocol):
 
     Children are registered in the order in which an image passes them: what stands before the
     steps belongs to ``begin``, what stands after them to ``end``. A step that is an
-    ``nn.Sequential`` is a stage of a pyramid, and its members are the blocks; any other step is a
-    block.
+    ``nn.Sequential`` is a stage of a pyramid, and its members are the blocks (a single layer among
+    them belongs to the block that it leads to); any other step is a block.
 
     Attributes:
         head: the classifier; its last linear layer has a row for each class.
@@ -84,7 +84,8 @@ class Method(nn.Module):
     """What ``lightweight=`` puts around a net; its weights are ``net.<name>`` there.
 
     ``loss_terms(images, targets, criterion) -> dict[str, Tensor]``, where it has one, is what
-    training minimises the sum of.
+    training minimises the sum of. Every weight takes part in every training step: processes that
+    train together wait for its gradient. Draws are from torch's global generator.
 
     Attributes:
         net: the net within, which may be another method.
@@ -105,7 +106,7 @@ class Method(nn.Module):
         return self
 
     def deployed(self) -> nn.Module:
-        """What runs after all training, as ONNX or in int8; by default itself."""
+        """What compress.py makes ONNX or int8 of; by default itself."""
         return self
 
 

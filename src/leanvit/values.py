@@ -18,10 +18,10 @@ Whole = Annotated[int, Ge(0)]
 Count = Annotated[int, Ge(1)]
 Positive = Annotated[FiniteFloat, Gt(0)]
 NonNegative = Annotated[FiniteFloat, Ge(0)]
-Share = Annotated[float, Ge(0), Le(1)]  # a probability, a part of a whole
-Between = Annotated[float, Gt(0), Lt(1)]  # neither nothing nor all
-PositiveShare = Annotated[float, Gt(0), Le(1)]
-ShareBelowOne = Annotated[float, Ge(0), Lt(1)]
+Share = Annotated[FiniteFloat, Ge(0), Le(1)]  # a probability, a part of a whole
+Between = Annotated[FiniteFloat, Gt(0), Lt(1)]  # neither nothing nor all
+PositiveShare = Annotated[FiniteFloat, Gt(0), Le(1)]
+ShareBelowOne = Annotated[FiniteFloat, Ge(0), Lt(1)]
 
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)  # 1 is a float; true is no number
 
@@ -71,13 +71,15 @@ def nearest(name: str, names: Iterable[str], where: str = "") -> str:
 
 
 def _told(value: Any) -> str:
-    return "null" if value is None else f"[{','.join(map(_told, value))}]" if isinstance(
-        value, list
-    ) else str(value)  # fmt: skip
+    """As it is written on a command line."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_told, value))}]"
+    return "null" if value is None else str(value).lower() if value in (True, False) else str(value)
 
 
 def _words(error: ValidationError) -> str:
     """Pydantic's sentences as the end of one."""
     told = [each["msg"].removeprefix("Input ").replace("should be", "must be")
             for each in error.errors()]  # fmt: skip
+    told = ["must be a list" if each.endswith("instance of Sequence") else each for each in told]
     return " or ".join(dict.fromkeys(told))

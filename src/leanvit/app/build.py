@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -42,7 +43,20 @@ def make(chosen: DictConfig, where: str, **offers: Any) -> Any:
     own = {key: value for key, value in given.items() if key not in offers}
     values.check(taker, own, f"{where}.")
     arguments = {**own, **offered(taker, **offers)}
+    if not is_partial:
+        _refuse_gaps(taker, arguments, where)
     return functools.partial(taker, **arguments) if is_partial else taker(**arguments)
+
+
+def _refuse_gaps(taker: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
+    parameters = inspect.signature(taker).parameters.values()
+    wanted = [each.name for each in parameters
+              if each.default is each.empty and each.kind is not each.VAR_KEYWORD]  # fmt: skip
+    if missing := [name for name in wanted if name not in arguments]:
+        raise LeanvitError(
+            f"{taker.__name__} wants {', '.join(missing)}: the YAML of {where} gives a value, or "
+            "says _partial_: true where it is built later"
+        )
 
 
 def target(path: str) -> Any:

@@ -40,7 +40,7 @@ def check_training(request: Request) -> None:
     if config.max_epochs == 0 and not (config.get("lightweight") and request.begins):
         raise LeanvitError("max_epochs=0 must be at least 1: only a net taken over may stay as is")
     check_phases(config)
-    net = try_net(config, num_classes=config.model.num_classes or 10)
+    net = try_net(config, num_classes=config.model.get("num_classes") or 10)
     if "lightweight.threshold" in request.given and config.lightweight.get("target") is not None:
         raise LeanvitError(
             f"lightweight.threshold={config.lightweight.threshold} would be replaced by what "
@@ -69,7 +69,7 @@ def check_pretraining(request: Request) -> None:
     check_values(config)
     if config.max_epochs == 0:
         raise LeanvitError("max_epochs=0 must be at least 1")
-    net = try_net(config, num_classes=config.model.num_classes or 10)
+    net = try_net(config, num_classes=config.model.get("num_classes") or 10)
     images = torch.zeros(2, 3, config.data.image_size, config.data.image_size)
     with torch.no_grad():
         make(config.pretrain, "pretrain")(encoder=net)(images, images)
@@ -153,7 +153,9 @@ def check_phases(config: DictConfig) -> None:
     drawing = []
     for phase, where in ((config, ""), (config.late, "late."))[: 1 + is_deferred]:
         parts = {key: phase.get(key) or config[key] for key in ("loss", "sampler", "mix")}
-        num_classes = config.model.num_classes or len(parts["loss"].get("alpha") or range(10))
+        num_classes = config.model.get("num_classes") or len(
+            parts["loss"].get("alpha") or range(10)
+        )
         counts = torch.ones(num_classes, dtype=torch.int64)  # the real ones are not known yet
         offers = {"class_counts": counts, "num_classes": num_classes}
         loss = make(parts["loss"], f"{where}loss", **offers)

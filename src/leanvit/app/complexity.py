@@ -131,7 +131,7 @@ def examine(job: Job, measuring: bool) -> Net:
     """
     composed = compose("train", job.overrides, return_hydra_config=True)
     config = without_file(composed)  # counting and timing need no file
-    num_classes, image_size = config.model.num_classes or 10, config.data.image_size
+    num_classes, image_size = config.model.get("num_classes") or 10, config.data.image_size
     try:
         with torch.device("meta"):
             counted = cost(whole_net(config, num_classes), image_size)

@@ -31,13 +31,14 @@ def build_net(config: DictConfig, num_classes: int) -> nn.Module:
     Raises:
         LeanvitError: ``model.num_classes`` is given and differs from the data's.
     """
-    given = config.model.num_classes
+    given = config.model.get("num_classes")
     if given is not None and given != num_classes:
         raise LeanvitError(
             f"model.num_classes={given}, but the data has {num_classes} classes: leave it out"
         )
     torch.manual_seed(derive_seed(config.seed, "weights"))
-    return make(config.model, "model", num_classes=num_classes)
+    offers = {} if "image_size" in config.model else {"image_size": config.data.image_size}
+    return make(config.model, "model", num_classes=num_classes, **offers)
 
 
 def without_file(config: DictConfig) -> DictConfig:

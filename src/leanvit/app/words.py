@@ -11,6 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from leanvit.errors import LeanvitError
 from leanvit.values import nearest
 
+NO_VALUE = ("_target_", "_partial_", "hydra")  # of a config: nothing for a person to give
+
 
 def traceback_wanted() -> bool:
     return os.environ.get("LEANVIT_TRACEBACK") == "1"
@@ -69,7 +71,7 @@ def _unknown_key(error: OmegaConfBaseException) -> str | None:
         return None
     if "Missing mandatory value" in str(error):
         return f"{error.full_key} must be given: {error.full_key}=..."
-    names = [str(key) for key in error.parent_node]
+    names = [str(key) for key in error.parent_node if str(key) not in NO_VALUE]
     if str(error.key) in names:
         return None
     where = str(error.full_key).rpartition(".")[0]
@@ -78,4 +80,6 @@ def _unknown_key(error: OmegaConfBaseException) -> str | None:
     hint = nearest(str(error.key), names)
     if where and hint.startswith("choose"):
         hint = f"{hint} in {where}"
+    if where and any(word.startswith("pretrained=") for word in sys.argv):
+        hint += f"; for a value of the run's own {where} name that too: {where}=..."
     return f"there is no {error.full_key}: {hint}"

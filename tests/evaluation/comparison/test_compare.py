@@ -244,6 +244,19 @@ def test_sorted_by_cost_where_that_is_asked(tmp_path):
     assert "In order of training time (the" in to_markdown([table])
 
 
+def test_what_one_row_was_given_the_others_show_from_their_configs(tmp_path):
+    plain = write_fake_run(tmp_path / "plain")
+    (plain / "config.yaml").write_text("model: {dim: 64, after: [2, 4], gate: null}\nepochs: 9\n")
+    given = {"model.dim": 32, "model.after": "[3]", "model.gate": "soft", "epochs": 5, "old.key": 1}
+    write_fake_run(tmp_path / "given", overrides=given, val_wrong=[1])
+    (table,) = compare(find_runs(tmp_path))
+    first, second = (row.settings for row in table.rows)
+    shown = {name: first.get(name) for name in given}
+    assert shown == {"model.dim": "64", "model.after": "[2, 4]", "model.gate": "none",
+                     "epochs": "9", "old.key": None}  # fmt: skip
+    assert {name: second[name] for name in given} == {k: str(v) for k, v in given.items()}
+
+
 def test_seeds_make_one_row(tmp_path):
     wrong = {0: range(9), 1: range(18), 2: range(27)}
     seeds = [write_fake_run(tmp_path / f"s{seed}", seed=seed, test_wrong=wrong[seed], val_wrong=[0])

@@ -18,7 +18,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from leanvit.evaluation.comparison.intervals import Difference, paired_difference, t_interval
-from leanvit.evaluation.comparison.runs import read_answers, read_run
+from leanvit.evaluation.comparison.runs import read_answers, read_config, read_run
 from leanvit.evaluation.measure.metrics import SHOTS
 
 ALWAYS_SHOWN = ("model", "loss", "sampler")
@@ -129,6 +129,8 @@ def _table(
     # Runs that watched different things are put in order by what counts on imbalanced data.
     monitor = monitors.pop() if agreed else "balanced_accuracy"
     rows = [_row([group[seed] for seed in sorted(group)], monitor) for group in groups.values()]
+    overridden = {name for run in runs for name in run["overrides"]} - NO_CHOICE
+    rows = [replace(row, settings=with_defaults(row, overridden)) for row in rows]
     rows.sort(key=lambda row: (-row.validation, row.params or 0, row.name))
     if sort == "pflop":
         rows.sort(key=lambda row: math.inf if row.pflop is None else row.pflop)
@@ -211,6 +213,20 @@ def settings_of(run: dict[str, Any]) -> dict[str, str]:
     both = {**chosen, **run["overrides"]}
     return {key: "none" if value is None else str(value)
             for key, value in both.items() if key not in NO_CHOICE}  # fmt: skip
+
+
+def with_defaults(row: Row, names: Iterable[str]) -> dict[str, str]:
+    """A row's settings, and its values of what others were given otherwise, from its config."""
+    unsaid = [name for name in names if name not in row.settings]
+    config = read_config(row.runs[0]) if unsaid else {}
+    found = {}
+    for name in unsaid:
+        value: Any = config
+        for part in name.split("."):
+            value = value.get(part, config) if isinstance(value, dict) else config
+        if value is not config and not isinstance(value, dict):
+            found[name] = "none" if value is None else str(value)
+    return {**row.settings, **found}
 
 
 def _correctness(runs: Sequence[Path]) -> tuple[Float64[ndarray, " n"], ndarray] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from jaxtyping import Bool, Int64
 from numpy import ndarray
 
@@ -64,6 +65,13 @@ def read_run(path: Path) -> dict[str, Any]:
     if missing:
         raise LeanvitError(f"{path}/metrics.json lacks {', '.join(missing)}: train again")
     return metrics
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The values a run was made with; nothing, where it kept none."""
+    if not (path / "config.yaml").is_file():
+        return {}
+    return yaml.safe_load((path / "config.yaml").read_text()) or {}
 
 
 def read_predictions(path: Path) -> dict[str, ndarray]:

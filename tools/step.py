@@ -1,0 +1,128 @@
+"""What a training step spends its time on, by kind of operation.
+
+    python tools/step.py model=coatnet            # choices as for src/train.py
+    python tools/step.py experiment=swin_v0.1 optimizer=muon batch_size=512
+
+Drawn images of the size that the choices say, and a whole training around them: data path,
+augmentation, mixing, clipping, averaged weights. Time is that of the operations themselves on one
+CPU thread or on the GPU, under the profiler, which makes short ones a little longer. Images per
+second are those of a second training without it.
+"""
+
+import re
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf, open_dict
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
+
+from leanvit.app import command
+from leanvit.app.build import build_classifier, build_data, load_splits, statistics
+from leanvit.app.nets import build_net, wrap
+from leanvit.training.fit import fit
+
+WARM, TIMED = 6, 12  # steps
+# the first that matches names the kind
+KINDS = {
+    "attention": r"scaled_dot_product",
+    "product": r"^aten::(mm|addmm|bmm|baddbmm|linear|matmul|mkldnn_linear)|gemm",
+    "norm": r"norm|rsqrt",
+    "pooling": r"pool",
+    "softmax and loss": r"softmax|cross_entropy|nll",
+    "activation": r"gelu|relu|silu|sigmoid",
+    "copy and cast": r"copy_|_to_copy|^aten::to$|contiguous|clone|cat$|stack$",
+    "add and multiply": r"^aten::(add|sub|mul|div|sum|mean)",
+}
+OF_THE_NET = ("training_step", "backward")  # the optimizer's step calls both
+
+
+def main(choices: list[str]) -> None:
+    """Print images per second, and the share and milliseconds of each kind in a step."""
+    with initialize_config_dir(str(command.CONF), version_base="1.3"):
+        config = compose("train", ["data=shapes", "data.num_test=200", "logger=csv", *choices])
+    with open_dict(config):
+        config.data.num_train = int(1.2 * (WARM + TIMED) * config.batch_size) + 200
+        config.max_epochs = 1
+    OmegaConf.resolve(config)
+    seconds = train(config, profiler=None)
+    print(f"{TIMED * config.batch_size / seconds:,.0f} images/s, {1e3 * seconds / TIMED:.0f} ms a "
+          f"step of {config.batch_size} images, {torch.get_num_threads()} thread(s)")  # fmt: skip
+    activities = [ProfilerActivity.CPU]
+    activities += [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
+    plan = schedule(wait=0, warmup=WARM, active=TIMED, repeat=1)
+    spent: dict[str, float] = {}
+    with profile(
+        activities=activities,
+        schedule=plan,
+        record_shapes=True,
+        on_trace_ready=lambda found: spent.update(by_kind(found)),
+    ) as profiler:
+        train(config, profiler)
+    whole = sum(spent.values())
+    for kind, microseconds in sorted(spent.items(), key=lambda pair: -pair[1]):
+        print(f"{kind:24s}{microseconds / whole:6.1%}{microseconds / TIMED / 1e3:10.1f} ms")
+
+
+def train(config: Any, profiler: Any) -> float:
+    """Seconds of the timed steps."""
+    splits = load_splits(config)
+    data = build_data(config, splits)
+    net = build_net(config, len(splits.train.classes))
+    classifier: Any = build_classifier(config, data, wrap(config, net), *statistics(net, data))
+    ends: list[float] = []
+
+    def after_step(*_: Any) -> None:
+        ends.append(time.perf_counter())
+        if profiler is not None and len(ends) <= WARM + TIMED:
+            profiler.step()
+
+    classifier.on_train_batch_end = after_step
+    for name in OF_THE_NET:
+        setattr(classifier, name, record_function(name)(getattr(classifier, name)))
+    with tempfile.TemporaryDirectory() as folder:
+        fit(classifier, data, Path(folder), 1, ema_decay=config.ema_decay, **config.trainer)
+    return ends[WARM + TIMED - 1] - ends[WARM - 1]
+
+
+def by_kind(profiler: Any) -> dict[str, float]:
+    """Microseconds of all timed steps."""
+    spent: dict[str, float] = defaultdict(float)
+    for event in profiler.events():
+        time_of = event.self_device_time_total or event.self_cpu_time_total
+        spent[kind_of(event)] += time_of
+    return dict(spent)
+
+
+def kind_of(event: Any) -> str:
+    above = event
+    while above is not None and above.name not in OF_THE_NET:
+        above = above.cpu_parent
+    if above is None:
+        return "optimizer, average, data"
+    if "conv" in event.name:
+        return convolution(event)
+    for kind, pattern in KINDS.items():
+        if re.search(pattern, event.name):
+            return kind
+    return "other"
+
+
+def convolution(event: Any) -> str:
+    """ "dense", "1x1" or "depthwise", by the shape of its weight."""
+    shapes = [shape for shape in event.input_shapes if len(shape) == 4]
+    place = 2 if "backward" in event.name else 1
+    if len(shapes) <= place:
+        return "convolution"
+    _, per_group, height, _ = shapes[place]
+    kind = "depthwise" if per_group == 1 else "1x1" if height == 1 else "dense"
+    return f"convolution, {kind}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
