@@ -81,5 +81,5 @@ def _unknown_key(error: OmegaConfBaseException) -> str | None:
     if where and hint.startswith("choose"):
         hint = f"{hint} in {where}"
     if where and any(word.startswith("pretrained=") for word in sys.argv):
-        hint += f"; for a value of the run's own {where} name that too: {where}=..."
+        hint += f" For a value of the run's own {where} name that, too: {where}=..."
     return f"there is no {error.full_key}: {hint}"

@@ -11,13 +11,16 @@ import csv
 import io
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE, Difference, Ratio
 from leanvit.files import atomic_path
-
-if TYPE_CHECKING:
-    import rich.console
 
 Rows = Sequence[Mapping[str, str]]
 
@@ -50,7 +53,7 @@ def write_texts(stem: Path, markdown: str, csv: str) -> None:
 
 
 def show(
-    console: "rich.console.Console",
+    console: Console,
     title: str,
     rows: Rows,
     words: Collection[str],
@@ -64,10 +67,6 @@ def show(
         caption: said below.
         droppable: headings of what is left out where all is too wide, in this order.
     """
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
     widths = {name: _width(lines) for name, lines in _columns(rows).items()}
     dropped: list[str] = []
     for name in droppable:
@@ -101,8 +100,6 @@ def _columns(rows: Rows) -> dict[str, list[str]]:
 
 
 def _width(lines: Iterable[str]) -> int:
-    from rich.cells import cell_len
-
     return max(map(cell_len, lines))
 
 
@@ -117,14 +114,7 @@ def _squeeze(widths: dict[str, int], rows: Rows, words: Collection[str], room: i
             widths[max(wide, key=lambda name: widths[name])] -= 1
 
 
-def terminal() -> "rich.console.Console":
-    """Standard output."""
-    from rich.console import Console
-
-    return Console()
-
-
-def say(console: "rich.console.Console", text: str) -> None:
+def say(console: Console, text: str) -> None:
     """Print text as it is, broken into lines that fit."""
     console.print(text, highlight=False, markup=False)
 

@@ -20,6 +20,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -196,12 +197,9 @@ def _row(runs: list[dict[str, Any]], monitor: str) -> Row:
 
 def _common_name(names: Sequence[str]) -> str:
     """The parts between hyphens with which all names begin: the hash of one seed is no name."""
-    parts = []
-    for same in zip(*(name.split("-") for name in names), strict=False):
-        if len(set(same)) > 1:
-            break
-        parts.append(same[0])
-    return "-".join(parts) or names[0]
+    parts = zip(*(name.split("-") for name in names), strict=False)
+    same = takewhile(lambda each: len(set(each)) == 1, parts)
+    return "-".join(each[0] for each in same) or names[0]
 
 
 def settings_of(run: dict[str, Any]) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE
 from leanvit.evaluation.comparison.paired import Measure, Paired, compare_paired
@@ -14,12 +15,8 @@ from leanvit.evaluation.tables import (
     points,
     say,
     show,
-    terminal,
     write_texts,
 )
-
-if TYPE_CHECKING:
-    import rich.console
 
 
 def write_paired(
@@ -40,10 +37,10 @@ def write_paired(
 
 
 def print_paired(
-    paired: Paired, failed: Sequence[Path] = (), console: "rich.console.Console | None" = None
+    paired: Paired, failed: Sequence[Path] = (), console: Console | None = None
 ) -> None:
     """Print to the terminal."""
-    console = console or terminal()
+    console = console or Console()
     cells = [_cells(paired, measure) for measure in paired.measures]
     show(console, title(paired), cells, ("test images", "verdict"), statement(paired))
     say(console, caption(paired))

@@ -1,14 +1,13 @@
 """What metrics.json holds, as tables for the terminal: one column a set of images."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from leanvit.evaluation.measure.metrics import SHOTS
 from leanvit.evaluation.pictures.figures import MAX_WRITTEN_CLASSES
-from leanvit.evaluation.tables import interval, show, terminal
-
-if TYPE_CHECKING:
-    import rich.console
+from leanvit.evaluation.tables import interval, show
 
 MEANS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1")
 CALIBRATION = {
@@ -20,11 +19,9 @@ CALIBRATION = {
 }
 
 
-def print_metrics(
-    metrics: Mapping[str, Any], name: str, console: "rich.console.Console | None" = None
-) -> None:
+def print_metrics(metrics: Mapping[str, Any], name: str, console: Console | None = None) -> None:
     """Print the figures of a run, and those of each class where there are few."""
-    console = console or terminal()
+    console = console or Console()
     sets = {key: metrics[key] for key in ("val", "test") if key in metrics}
     lines = _lines(list(sets.values()))
     if adjusted := metrics.get("logit_adjust"):

@@ -8,7 +8,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from leanvit.evaluation.comparison.compare import (
     ALWAYS_SHOWN,
@@ -31,13 +33,9 @@ from leanvit.evaluation.tables import (
     percent,
     say,
     show,
-    terminal,
     with_bounds,
     write_texts,
 )
-
-if TYPE_CHECKING:
-    import rich.console
 
 DRAWN = ("accuracy", "balanced_accuracy")  # of the columns of history.csv
 SHOTS_COLUMN = "/".join(SHOTS) + " %"
@@ -131,10 +129,10 @@ def to_csv(tables: Sequence[Table], failed: Sequence[Path] = ()) -> str:
 def print_table(
     tables: Sequence[Table],
     failed: Sequence[Path] = (),
-    console: "rich.console.Console | None" = None,
+    console: Console | None = None,
 ) -> None:
     """Print to the terminal, as wide as it is."""
-    console = console or terminal()
+    console = console or Console()
     if not tables:
         console.print("No finished run.")
     for table in tables:
@@ -148,7 +146,7 @@ def print_table(
     print_failed(failed, console)
 
 
-def print_failed(failed: Sequence[Path], console: "rich.console.Console") -> None:
+def print_failed(failed: Sequence[Path], console: Console) -> None:
     """A line for each failed job."""
     for path in failed:
         say(console, f"failed: {path}: {read_error(path)}")

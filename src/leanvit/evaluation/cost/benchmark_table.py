@@ -4,7 +4,9 @@ Markdown and terminal round to what an interval supports; CSV keeps every digit.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE
 from leanvit.evaluation.cost.benchmark import Benchmark, Spread
@@ -16,13 +18,9 @@ from leanvit.evaluation.tables import (
     markdown_table,
     percent,
     show,
-    terminal,
     with_bounds,
     write_texts,
 )
-
-if TYPE_CHECKING:
-    import rich.console
 
 # what the terminal table leaves out when it is too wide, in this order
 DROPPABLE = ("balanced accuracy %", "size MB", "at batch")
@@ -37,7 +35,7 @@ def write_benchmark(benchmark: Benchmark, folder: Path) -> None:
     write_texts(folder / "benchmark", to_markdown(benchmark), to_csv(benchmark))
 
 
-def print_benchmark(benchmark: Benchmark, console: "rich.console.Console | None" = None) -> None:
+def print_benchmark(benchmark: Benchmark, console: Console | None = None) -> None:
     """Print to the terminal, as wide as it is; intervals below their values."""
     rows = [
         {
@@ -47,7 +45,7 @@ def print_benchmark(benchmark: Benchmark, console: "rich.console.Console | None"
         for cells in _cells(benchmark)
     ]
     words, said = ("run", "in"), caption(benchmark)
-    show(console or terminal(), "Benchmark", rows, words, said, DROPPABLE)
+    show(console or Console(), "Benchmark", rows, words, said, DROPPABLE)
 
 
 def conditions(benchmark: Benchmark) -> str:

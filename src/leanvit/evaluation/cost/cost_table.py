@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from leanvit.evaluation.cost.cost import Cost
 from leanvit.evaluation.cost.speed import Speed
-from leanvit.evaluation.tables import say, show, terminal
-
-if TYPE_CHECKING:
-    import rich.console
+from leanvit.evaluation.tables import say, show
 
 WORDS = ("net", "part", "differs")  # columns that are no numbers
 
@@ -65,15 +63,13 @@ class Net:
     error: str | None = None
 
 
-def print_nets(
-    nets: Sequence[Net], parts: bool, console: "rich.console.Console | None" = None
-) -> None:
+def print_nets(nets: Sequence[Net], parts: bool, console: Console | None = None) -> None:
     """Print to the terminal, as wide as it is.
 
     Args:
         parts: what each part of a net costs, too; for a single net it is always there.
     """
-    console = console or terminal()
+    console = console or Console()
     counted = [(net, net.cost) for net in nets if net.cost]
     published = [(net, of, net.published) for net, of in counted if net.published]
     if published:

@@ -76,10 +76,10 @@ def evaluate(
     predicted, used = {}, {}
     for name, data in sets.items():
         macs: list[Tensor] = []
-        probabilities = predict(
-            trained, data, device, memory_gib=memory_gib, macs=macs, tta=tta
-        ).numpy()
-        predicted[name] = Predicted(probabilities, data.labels.numpy())
+        said = predict(
+            trained, data, device, memory_gib=memory_gib, told={"macs_used": macs}, tta=tta
+        )
+        predicted[name] = Predicted(said.numpy(), data.labels.numpy())
         check_predictions(*predicted[name], classes)
         if macs:
             used[name] = torch.cat(macs).numpy()

@@ -1,6 +1,6 @@
 """Probabilities of a trained net."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -57,29 +57,30 @@ def predict(
     device: torch.device,
     batch_size: int = 500,
     memory_gib: float | None = None,
-    macs: list[Tensor] | None = None,
+    told: Mapping[str, list[Tensor]] | None = None,
     tta: TTA = "none",
 ) -> Float32[Tensor, "n classes"]:
     """Softmax probabilities of every image, in order, on the CPU.
 
     Args:
         memory_gib: see :func:`leanvit.data.loader.make_loader`.
-        macs: gets the multiply-accumulates of every image, batch by batch, where the net's work
-            differs from image to image and it tells (``macs_used``); all views together.
+        told: gets what the net tells of the images, batch by batch, where it has such an attribute:
+            ``macs_used``, ``exits``, ``kept``. Of several views it is the sum.
         tta: see :mod:`leanvit.evaluation.measure.tta`.
     """
     net: Any = trained.net
+    told = told or {}
     probabilities = []
     with as_in_prediction(net, device, trained.bfloat16):
         loader = make_loader(data, InOrder(len(data)), NoAugment(), batch_size, device, memory_gib)
         for images, _ in loader:
-            logits, used = [], []
+            logits, seen = [], []
             for weight, view in views(trained.inputs(images, device), tta):
                 logits.append(weight * net(view).float())
-                used += [net.macs_used.cpu()] if hasattr(net, "macs_used") else []
+                seen.append({name: getattr(net, name).cpu() for name in told if hasattr(net, name)})
             probabilities.append(sum(logits[1:], logits[0]).softmax(1).cpu())
-            if macs is not None and used:
-                macs.append(torch.stack(used).sum(dim=0))
+            for name, first in seen[0].items():
+                told[name].append(sum((each[name] for each in seen[1:]), first))
     return torch.cat(probabilities)
 
 

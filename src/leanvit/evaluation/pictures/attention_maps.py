@@ -59,11 +59,8 @@ def attention_blocks(
         finally:
             for handle in handles:
                 handle.remove()
-    return [weights for weights in records if len(weights) == len(images) and _is_square(weights)]
-
-
-def _is_square(weights: Tensor) -> bool:
-    return weights.shape[-2] == weights.shape[-1]
+    ours = (weights for weights in records if len(weights) == len(images))
+    return [weights for weights in ours if weights.shape[-2] == weights.shape[-1]]
 
 
 def readers(net: nn.Module, num_tokens: int) -> slice:

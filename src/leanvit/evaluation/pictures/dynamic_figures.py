@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float64, Int64
 from matplotlib.figure import Figure
 from numpy import ndarray
+from torch import Tensor
 
 from leanvit.contracts import NetOfSteps, plain_net
 from leanvit.data.images import ImageSet
@@ -102,22 +103,11 @@ def in_numbers(
 
 def observe(trained: Trained, data: ImageSet, device: torch.device) -> Observed:
     """What a net does with images, in order."""
-    found: dict[str, list[ndarray]] = {"exits": [], "macs_used": [], "kept": []}
-
-    def keep(net: Any, *_: Any) -> None:
-        for name, parts in found.items():
-            if hasattr(net, name):
-                value = getattr(net, name)
-                value = value.sum(dim=2).double().mean(dim=1) if name == "kept" else value
-                parts.append(value.cpu().numpy())
-
-    hook = trained.net.register_forward_hook(keep)
-    try:
-        predict(trained, data, device)
-    finally:
-        hook.remove()
-    exits, macs, tokens = (np.concatenate(each) if each else None for each in found.values())
-    return Observed(exits, macs, tokens)
+    told: dict[str, list[Tensor]] = {"exits": [], "macs_used": [], "kept": []}
+    predict(trained, data, device, told=told)
+    exits, macs, kept = (torch.cat(each) if each else None for each in told.values())
+    tokens = None if kept is None else kept.sum(dim=2).double().mean(dim=1)
+    return Observed(*(None if each is None else each.numpy() for each in (exits, macs, tokens)))
 
 
 def one_of_each(
