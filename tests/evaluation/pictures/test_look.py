@@ -22,9 +22,8 @@ def many(num_classes: int, wrong_classes: list[int], per_class: int = 20) -> tup
     labels = np.arange(num_classes).repeat(per_class)
     predicted = labels.copy()
     for label in wrong_classes:
-        predicted[label * per_class : label * per_class + per_class // 4] = (
-            label + 1
-        ) % num_classes
+        first = label * per_class
+        predicted[first : first + per_class // 4] = (label + 1) % num_classes
     return predictions(predicted.tolist(), labels.tolist(), num_classes)
 
 
@@ -96,9 +95,8 @@ class Brightness(nn.Module):
 
 def test_captions_tell_truth_prediction_and_confidence():
     images = torch.tensor([0, 255, 0, 255], dtype=torch.uint8).view(-1, 1, 1, 1)
-    data = ImageSet(
-        images.expand(-1, 3, 4, 4).contiguous(), torch.tensor([0, 1, 1, 0]), ("dark", "bright")
-    )
+    pixels, labels = images.expand(-1, 3, 4, 4).contiguous(), torch.tensor([0, 1, 1, 0])
+    data = ImageSet(pixels, labels, ("dark", "bright"))
     half = torch.full((3,), 0.5)
     trained = Trained(Brightness(), half, half, data.classes, 4, bfloat16=True)
     probabilities, labels = predictions([0, 1, 0, 1], [0, 1, 1, 0], 2)
@@ -112,9 +110,8 @@ def test_captions_tell_truth_prediction_and_confidence():
         "true dark,\npredicted dark 0.88",
     ]
     for image, given, said in zip(look.images, look.inputs, look.captions, strict=True):
-        assert (
-            ("predicted bright" in said) == bool((image == 255).all()) == bool((given == 1).all())
-        )
+        is_bright = "predicted bright" in said
+        assert is_bright == bool((image == 255).all()) == bool((given == 1).all())
     saved["test_labels"] = 1 - labels
     with pytest.raises(LeanvitError, match="the 4 test images are not the 4 that the run was"):
         look_at(trained, data, saved, torch.device("cpu"))
