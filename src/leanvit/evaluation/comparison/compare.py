@@ -86,9 +86,7 @@ class Table:
         return ", ".join([*chosen, *(f"{name}={row.settings[name]}" for name in rest)])
 
 
-def compare(
-    runs: Sequence[Path], num_resamples: int = 10_000, seed: int = 0, sort: Sort = "validation"
-) -> list[Table]:
+def compare(runs: Sequence[Path], sort: Sort = "validation") -> list[Table]:
     """One table for each data set among the directories of finished runs, sorted by data set.
 
     Raises:
@@ -98,7 +96,7 @@ def compare(
     for run in read_by_age(runs):
         key = str(run["choices"].get("data")), str(run["source"])
         tables.setdefault(key, []).append(run)
-    return [_table(*key, tables[key], num_resamples, seed, sort) for key in sorted(tables)]
+    return [_table(*key, tables[key], sort) for key in sorted(tables)]
 
 
 def pflop_of(training: Mapping[str, Any]) -> float | None:
@@ -113,14 +111,7 @@ def read_by_age(paths: Sequence[Path]) -> list[dict[str, Any]]:
     return [{**read_run(path), "path": path} for path in sorted(paths, key=_finished_at)]
 
 
-def _table(
-    data: str,
-    source: str,
-    found: list[dict[str, Any]],
-    num_resamples: int,
-    seed: int,
-    sort: Sort,
-) -> Table:
+def _table(data: str, source: str, found: list[dict[str, Any]], sort: Sort) -> Table:
     groups: dict[str, dict[int, dict[str, Any]]] = {}
     for run in found:  # of two runs with the same seed the newer stays
         groups.setdefault(run["choices_hash"], {})[run["seed"]] = run
@@ -141,8 +132,7 @@ def _table(
     for index, row in enumerate(rows[1:], start=1):
         other = _correctness(row.runs)
         if first and other and np.array_equal(first[1], other[1]):
-            difference = paired_difference(other[0], first[0], num_resamples, seed)
-            rows[index] = replace(row, difference=difference)
+            rows[index] = replace(row, difference=paired_difference(other[0], first[0]))
     names = sorted({name for row in rows for name in row.settings})
     differing = [name for name in names if len({row.settings.get(name) for row in rows}) > 1]
     shown = [*ALWAYS_SHOWN, *(name for name in STAGES if name in names)]

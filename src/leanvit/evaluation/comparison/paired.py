@@ -86,9 +86,7 @@ class Paired:
     runs: list[tuple[Path, Path]]  # the pairs, by seed
 
 
-def compare_paired(
-    runs: Sequence[Path], against: Sequence[Path], num_resamples: int = 10_000, seed: int = 0
-) -> Paired:
+def compare_paired(runs: Sequence[Path], against: Sequence[Path]) -> Paired:
     """Compare the finished runs of one choice with those of another, seed by seed; of two with the
     same seed the newer counts.
 
@@ -116,7 +114,7 @@ def compare_paired(
                   if number not in seeds],
         num_test_images=len(labels),
         sources=sorted({str(run["source"]) for run in told}),
-        measures=_measures(answers, labels, told, num_resamples, seed),
+        measures=_measures(answers, labels, told),
         runs=[(sides[0][number]["path"], sides[1][number]["path"]) for number in seeds],
     )  # fmt: skip
 
@@ -179,15 +177,13 @@ def _measures(
     answers: Bool[ndarray, "sides seeds n"],
     labels: Int64[ndarray, " n"],
     told: Sequence[dict[str, Any]],
-    num_resamples: int,
-    seed: int,
 ) -> list[Measure]:
     run, against = answers.mean(axis=1)
     present = np.unique(labels)
     # (sides, seeds, classes with an image)
     recall = np.stack([answers[..., labels == label].mean(axis=-1) for label in present], axis=-1)
-    over_images = paired_difference(run, against, num_resamples, seed)
-    measures = [_measure("accuracy", answers.mean(axis=-1), over_images)]
+    accuracies, over_images = answers.mean(axis=-1), paired_difference(run, against)
+    measures = [_measure("accuracy", accuracies, over_images)]
     groups = {"balanced accuracy": present.tolist(), **_shots(told)}
     for name, indices in groups.items():
         of_classes = [index for index in indices if index in present]
@@ -195,8 +191,7 @@ def _measures(
             continue
         over_classes = None
         if min((labels == label).sum() for label in of_classes) > 1:  # one cannot be resampled
-            draws = of_classes, num_resamples, seed
-            over_classes = paired_class_difference(run, against, labels, *draws)
+            over_classes = paired_class_difference(run, against, labels, of_classes)
         values = recall[..., np.isin(present, of_classes)].mean(axis=-1)
         measures.append(_measure(name, values, over_classes))
     means = recall.mean(axis=1)

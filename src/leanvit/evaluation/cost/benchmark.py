@@ -69,12 +69,7 @@ def timed_runs(
     times: Sequence[Times],
     precisions: Sequence[str],
 ) -> list[TimedRun]:
-    """The runs with what was found out about them.
-
-    Args:
-        told: metrics.json of each.
-        times: of each, from one race.
-        precisions: what each computed in.
+    """The runs with what was found out about them: metrics.json, times from one race, precision.
 
     Raises:
         LeanvitError: a run's predictions cannot be read.
@@ -84,7 +79,7 @@ def timed_runs(
     timed = []
     for index, (run, about, own) in enumerate(zip(runs, told, times, strict=True)):
         cost, is_first = about["cost"], index == 0
-        alone, first_alone = own.single.mean(axis=1), times[0].single.mean(axis=1)
+        alone, first_alone = (each.single.mean(axis=1) for each in (own, times[0]))
         timed.append(
             TimedRun(
                 name=names[index],
@@ -124,22 +119,18 @@ def names_of(runs: Sequence[Path], told: Sequence[Mapping[str, Any]]) -> list[st
         [run.name for run in runs],
         [str(number) for number in range(1, 1 + len(runs))],
     ):
-        told_of = {
-            name: {t for n, t in zip(names, tell, strict=True) if n == name} for name in names
-        }
+        pairs = list(zip(names, tell, strict=True))
+        apart = [len({more for other, more in pairs if other == name}) > 1 for name in names]
         names = [
-            f"{name}, {more}" if len(told_of[name]) > 1 else name
-            for name, more in zip(names, tell, strict=True)
+            f"{name}, {more}" if told_apart else name
+            for (name, more), told_apart in zip(pairs, apart, strict=True)
         ]
     return names
 
 
 def _settings_in_words(settings: Mapping[str, str], keys: Sequence[str]) -> list[str]:
-    return [
-        settings[key] if key in PLAIN else f"{key}={settings[key]}"
-        for key in keys
-        if key in settings
-    ]
+    known = [key for key in keys if key in settings]
+    return [settings[key] if key in PLAIN else f"{key}={settings[key]}" for key in known]
 
 
 def _spread(values: Float64[ndarray, "*measured"]) -> Spread:

@@ -38,17 +38,11 @@ POOL = 1024  # test images that are drawn from
 
 @dataclass(frozen=True)
 class Times:
-    """What one net took.
+    """What one net took."""
 
-    Attributes:
-        single: seconds of each single image.
-        batch_size: at which the net classifies most images per second.
-        rates: images per second at that batch size.
-    """
-
-    single: Float64[ndarray, "rounds images"]
-    batch_size: int
-    rates: Float64[ndarray, " rounds"]
+    single: Float64[ndarray, "rounds images"]  # seconds of each
+    batch_size: int  # at which the net classifies most images per second
+    rates: Float64[ndarray, " rounds"]  # images per second at that batch size
 
 
 def draw_images(

@@ -30,46 +30,29 @@ from leanvit.contracts import Method, NetOfSteps, plain_net
 
 @dataclass(frozen=True)
 class Part:
-    """What one part of a net costs.
+    """What one part of a net costs."""
 
-    Attributes:
-        name: as in ``net.named_parameters()``, such as ``blocks.3``; "forward" for products that
-            the net's own forward pass computes, outside all its parts.
-        params: values in its parameters; a shared parameter belongs to the first part it is in.
-        macs: as in :class:`Cost`.
-    """
-
+    # as in net.named_parameters(), such as "blocks.3"; "forward" for products that the net's own
+    # forward pass computes, outside all its parts
     name: str
-    params: int
+    params: int  # a shared parameter belongs to the first part it is in
     macs: int
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one net costs; MACs are for one image, in evaluation mode.
+    """What one net costs; MACs are for one image, in evaluation mode."""
 
-    Attributes:
-        params: values in all parameters, a shared parameter counted once.
-        trainable_params: those of them that get a gradient.
-        weight_bytes: bytes of the weights as a checkpoint holds them: parameters and persistent
-            buffers, such as BatchNorm's running statistics.
-        macs: multiply-accumulates of all matrix products and convolutions.
-        attention_macs: those of them in products of two activations, which no weight takes part
-            in: queries with keys, and attention weights with values.
-        thop_params: parameters as thop counts them.
-        thop_macs: multiply-accumulates as thop counts them.
-        parts: bare parameters of the net, then its parts as the forward pass comes to them: each
-            block, each stage, and what stands before and after. Their parameters and MACs sum to
-            the net's; a part with neither is left out.
-    """
-
-    params: int
-    trainable_params: int
-    weight_bytes: int
-    macs: int
+    params: int  # values in all parameters, a shared one counted once
+    trainable_params: int  # those of them that get a gradient
+    weight_bytes: int  # as in a checkpoint: with persistent buffers, such as running statistics
+    macs: int  # of all matrix products and convolutions
+    # of products that no weight takes part in: queries with keys, attention weights with values
     attention_macs: int
     thop_params: int
     thop_macs: int
+    # bare parameters of the net, then its parts as the forward pass comes to them: each block, each
+    # stage, and what stands before and after; they sum to the net, and none has neither
     parts: tuple[Part, ...]
 
 

@@ -35,14 +35,13 @@ from leanvit.evaluation.measure.calibration import (
 
 MANY, FEW = 100, 20  # training images: more than 100 are many, fewer than 20 few
 SHOTS = ("many", "medium", "few")
+NUM_RESAMPLES = 10_000
 
 
 def classification_metrics(
     probabilities: Float32[ndarray, "n classes"],
     labels: Int64[ndarray, " n"],
     classes: Sequence[str],
-    num_resamples: int = 10_000,
-    seed: int = 0,
     *,
     train_counts: Sequence[int] | None = None,
     temperature: float | None = None,
@@ -51,7 +50,6 @@ def classification_metrics(
 
     Args:
         classes: class names, in the order of the columns.
-        num_resamples, seed: of the bootstrap behind ``accuracy_interval``.
         train_counts: training images of each class; None: not known.
         temperature: fitted on validation images; None: not known.
 
@@ -72,7 +70,7 @@ def classification_metrics(
     per_class_recall = _by_class(recall, present)
     return {
         "accuracy": float(accuracy),
-        "accuracy_interval": accuracy_interval(accuracy, len(labels), num_resamples, seed),
+        "accuracy_interval": accuracy_interval(accuracy, len(labels)),
         "balanced_accuracy": balanced_accuracy(counts),
         "precision": float(precision.mean()),
         "recall": balanced_accuracy(counts),
@@ -150,14 +148,12 @@ def confusion_counts(
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def accuracy_interval(
-    accuracy: float, n: int, num_resamples: int = 10_000, seed: int = 0
-) -> list[float]:
+def accuracy_interval(accuracy: float, n: int) -> list[float]:
     """95 % percentile bootstrap of an accuracy over n images: [low, high].
 
     Where all images are right (or wrong) every resample is too: the interval has no width.
     """
-    draws = np.random.default_rng(seed).binomial(n, accuracy, num_resamples) / n
+    draws = np.random.default_rng(0).binomial(n, accuracy, NUM_RESAMPLES) / n
     low, high = np.percentile(draws, [2.5, 97.5])
     return [float(low), float(high)]
 

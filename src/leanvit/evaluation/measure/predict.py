@@ -16,23 +16,19 @@ from leanvit.data.loader import InOrder, make_loader
 from leanvit.evaluation.measure.tta import TTA, views
 from leanvit.models.attention import fastest_attention
 
+BATCH = 500  # images
+
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained net with what it needs to classify images.
-
-    Attributes:
-        mean, std: the normalisation it was trained with, per channel, in 0..1.
-        image_size: in pixels.
-        bfloat16: compute in bfloat16 autocast, as the training did.
-    """
+    """A trained net with what it needs to classify images."""
 
     net: nn.Module
-    mean: Float32[Tensor, "3"]
+    mean: Float32[Tensor, "3"]  # of the normalisation it was trained with, in 0..1
     std: Float32[Tensor, "3"]
     classes: tuple[str, ...]
-    image_size: int
-    bfloat16: bool
+    image_size: int  # in pixels
+    bfloat16: bool  # compute in bfloat16 autocast, as the training did
 
     def inputs(
         self, images: UInt8[Tensor, "batch 3 height width"], device: torch.device
@@ -55,7 +51,6 @@ def predict(
     trained: Trained,
     data: ImageSet,
     device: torch.device,
-    batch_size: int = 500,
     memory_gib: float | None = None,
     told: Mapping[str, list[Tensor]] | None = None,
     tta: TTA = "none",
@@ -72,7 +67,7 @@ def predict(
     told = told or {}
     probabilities = []
     with as_in_prediction(net, device, trained.bfloat16):
-        loader = make_loader(data, InOrder(len(data)), NoAugment(), batch_size, device, memory_gib)
+        loader = make_loader(data, InOrder(len(data)), NoAugment(), BATCH, device, memory_gib)
         for images, _ in loader:
             logits, seen = [], []
             for weight, view in views(trained.inputs(images, device), tta):
@@ -85,15 +80,11 @@ def predict(
 
 
 def predict_exits(
-    trained: Trained,
-    data: ImageSet,
-    device: torch.device,
-    batch_size: int = 500,
-    memory_gib: float | None = None,
+    trained: Trained, data: ImageSet, device: torch.device, memory_gib: float | None = None
 ) -> Float32[Tensor, "exits n classes"]:
     """Softmax probabilities of every exit of a net with early exits, see :func:`predict`."""
     net: Any = trained.net
     with as_in_prediction(net, device, trained.bfloat16):
-        loader = make_loader(data, InOrder(len(data)), NoAugment(), batch_size, device, memory_gib)
+        loader = make_loader(data, InOrder(len(data)), NoAugment(), BATCH, device, memory_gib)
         logits = (net.exit_logits(trained.inputs(images, device)) for images, _ in loader)
         return torch.cat([each.float().softmax(2).cpu() for each in logits], dim=1)

@@ -27,16 +27,12 @@ from leanvit.evaluation.pictures.figures import (
     new_figure,
 )
 
+NUM_PERMUTATIONS = 10_000
 NO_RELATION = "no relation shown"
 WRITTEN_FROM = 7.0  # percent; in a smaller part of a bar its number would not fit
 
 
-def rank_correlation(
-    first: Sequence[float],
-    second: Sequence[float],
-    num_permutations: int = 10_000,
-    seed: int = 0,
-) -> tuple[float, float] | None:
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
     """Spearman's rank correlation, and its two-sided p-value by permutation.
 
     None where there are less than three pairs, or one side has a single value.
@@ -46,9 +42,9 @@ def rank_correlation(
         return None
     a, b = ((side - side.mean()) / np.linalg.norm(side - side.mean()) for side in ranks)
     found = float(a @ b)
-    permuted = np.random.default_rng(seed).permuted(np.tile(b, (num_permutations, 1)), axis=1)
+    permuted = np.random.default_rng(0).permuted(np.tile(b, (NUM_PERMUTATIONS, 1)), axis=1)
     as_far = int((abs(permuted @ a) >= abs(found) - 1e-12).sum())
-    return found, (1 + as_far) / (1 + num_permutations)
+    return found, (1 + as_far) / (1 + NUM_PERMUTATIONS)
 
 
 def _ranks(values: Float64[ndarray, " n"]) -> Float64[ndarray, " n"]:

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     import matplotlib.axes
     import matplotlib.figure
 
-BLUE, ORANGE, GREEN, PURPLE, RED, SKY, YELLOW = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442",
-)  # fmt: skip
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+PURPLE, RED, SKY = "#CC79A7", "#D55E00", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY, "black")
 STYLES = ("-", "--", "-.", ":")
 MAX_WRITTEN_CLASSES = 20  # with more, numbers in cells and on bars would be too small to read

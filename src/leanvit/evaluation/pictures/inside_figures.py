@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
+from numpy import ndarray
 
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.pictures import inside
@@ -66,10 +67,8 @@ def rollout(look: Look) -> Figure | None:
     num_columns = min(len(maps), 4)
     num_rows = -(-len(maps) // num_columns)
     figure = new_figure(max(5.0, 2.5 * num_columns), 1.6 * num_rows + 1.2)
-    grid = figure.subplots(num_rows, 2 * num_columns, squeeze=False).ravel()
-    for axes in grid[2 * len(maps) :]:
-        axes.set_axis_off()
-    for index, (left, right) in enumerate(grid[: 2 * len(maps)].reshape(-1, 2)):
+    grid = _panels(figure, 2 * len(maps), num_rows, 2 * num_columns)
+    for index, (left, right) in enumerate(grid.reshape(-1, 2)):
         draw_image(left, look, index)
         caption(left, look, index, above=True)
         draw_map(right, maps[index], look.images[index])
@@ -81,6 +80,14 @@ def rollout(look: Look) -> Figure | None:
         f"{RANGE}; 1 is attention spread evenly.",
     )
     return figure
+
+
+def _panels(figure: FigureBase, num: int, num_rows: int, num_columns: int) -> ndarray:
+    """So many panels, row by row; the rest of the grid is left empty."""
+    grid = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
+    for axes in grid[num:]:
+        axes.set_axis_off()
+    return grid[:num]
 
 
 def _whose_attention(look: Look, num_tokens: int) -> str:
@@ -110,11 +117,9 @@ def patches(look: Look) -> Figure | None:
     )  # fmt: skip
     apart.imshow(np.nan_to_num(mosaic(tiles, height // size, gap=max(1, size // 5)), nan=1.0))
     bare(apart)
-    grid = figure.add_subfigure(parts[1]).subplots(num_rows, num_columns, squeeze=False).ravel()
-    for axes in grid[len(images) :]:
-        axes.set_axis_off()
+    grid = _panels(figure.add_subfigure(parts[1]), len(images), num_rows, num_columns)
     line: dict[str, Any] = {"color": "white", "linewidth": min(0.6, 5 * size / height)}
-    for index, axes in enumerate(grid[: len(images)]):
+    for index, axes in enumerate(grid):
         axes.imshow(images[index].clamp(0, 1).numpy())
         caption(axes, look, index, above=True)
         for edge in range(size, height, size):

@@ -15,24 +15,16 @@ from leanvit.evaluation.measure.predict import Trained
 
 @dataclass(frozen=True)
 class Look:
-    """A trained net in evaluation mode and the images to look at it with.
-
-    Attributes:
-        inputs: the images as the net takes them, on its device.
-        captions: "true cat, predicted dog 0.83" of each image, by this net.
-        correct: whether the prediction is right.
-        mean, std: of the normalisation, per channel, in 0..1.
-        block: whose attention is drawn, from 0; ``None``: one that shows something.
-    """
+    """A trained net in evaluation mode and the images to look at it with."""
 
     net: nn.Module
     images: UInt8[Tensor, "batch 3 height width"]
-    inputs: Float32[Tensor, "batch 3 height width"]
-    captions: tuple[str, ...]
-    correct: tuple[bool, ...]
-    mean: Float32[Tensor, "3"]
+    inputs: Float32[Tensor, "batch 3 height width"]  # as the net takes them, on its device
+    captions: tuple[str, ...]  # "true cat, predicted dog 0.83" of each, by this net
+    correct: tuple[bool, ...]  # whether the prediction is right
+    mean: Float32[Tensor, "3"]  # of the normalisation, per channel, in 0..1
     std: Float32[Tensor, "3"]
-    block: int | None = None
+    block: int | None = None  # whose attention is drawn, from 0; None: one that shows something
 
 
 def choose_images(
@@ -46,8 +38,7 @@ def choose_images(
     What one half lacks the other fills up, and a class without wrong ones is shown by correct ones.
     The same seed chooses the same images.
 
-    Returns:
-        indices, the correct ones first; all of them where ``num_images`` is more.
+    The indices of the correct ones come first; all of them where ``num_images`` is more.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(len(labels))
