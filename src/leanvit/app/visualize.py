@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from leanvit.app.build import load_splits
 from leanvit.app.finished import Run, find
 from leanvit.app.nets import load_run
 from leanvit.contracts import plain_net
-from leanvit.data.images import ImageSet
 from leanvit.device import Accelerator, find_device
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.runs import read_predictions, read_run
@@ -45,59 +46,38 @@ def run(
                 f"{found.path} is a file without layers to look into: take the run that it was "
                 "made of"
             )
-        test = load_splits(found.config).test
-        if not kinds or DYNAMIC in kinds:
-            for path in of_method(found, trained, test, device, num_images, seed, bool(kinds)):
-                print(path)
-        inside = [name for name in kinds if name != DYNAMIC]
-        if inside or not kinds:
-            for path in of_net(found, trained, test, device, num_images, seed, block, inside):
-                print(path)
+        for path in drawn(found, trained, kinds, find_device(device), num_images, seed, block):
+            print(path)
 
 
-def of_method(
+def drawn(
     run: Run,
     trained: Trained,
-    test: ImageSet,
-    device: Accelerator,
-    num_images: int,
-    seed: int,
-    is_asked_for: bool,
-) -> list[Path]:
-    """What a lightweighting method does to images, in ``figures/dynamic/``."""
-    counts, folder = read_run(run.path)["train_counts"], run.path / "figures" / "dynamic"
-    place = folder, title(run), find_device(device)
-    files = draw_dynamic(trained, test, counts, *place, num_images, seed)
-    if is_asked_for and not files:
-        raise LeanvitError(
-            f"what={DYNAMIC}: {type(trained.net).__name__} does the same to all tokens and images"
-        )
-    return files
-
-
-def of_net(
-    run: Run,
-    trained: Trained,
-    test: ImageSet,
-    device: Accelerator,
+    kinds: list[str],
+    device: torch.device,
     num_images: int,
     seed: int,
     block: int | None,
-    kinds: list[str],
 ) -> Iterator[Path]:
-    """Attention, patches and so on, in ``figures/inside/``; of the net alone that a method stands
-    around."""
-    net, words = plain_net(trained.net), title(run)
+    """What a lightweighting method does to images, in ``figures/dynamic/``; attention, patches and
+    so on of the net alone that it stands around, in ``figures/inside/``."""
+    net, test, figures = plain_net(trained.net), load_splits(run.config).test, run.path / "figures"
+    wrapper = type(trained.net).__name__
+    title = f"{run.path.name}, test images, {run.told['source']}"
+    if not kinds or DYNAMIC in kinds:
+        counts, place = run.told["train_counts"], (figures / "dynamic", title, device)
+        files = draw_dynamic(trained, test, counts, *place, num_images, seed)
+        if kinds and not files:
+            raise LeanvitError(f"what={DYNAMIC}: {wrapper} does the same to all tokens and images")
+        yield from files
+    inside = [name for name in kinds if name != DYNAMIC]
+    if kinds and not inside:
+        return
     if net is not trained.net:
-        words = f"{words}; the net without its {type(trained.net).__name__}"
-    predictions = read_predictions(run.path)
-    alone = replace(trained, net=net)
-    look = look_at(alone, test, predictions, find_device(device), num_images, seed, block)
-    for name, figure in draw(look, kinds).items():
-        path = run.path / "figures" / "inside" / f"{name}.png"
-        save_figure(figure, path, words)
+        title = f"{title}; the net without its {wrapper}"
+    alone, predictions = replace(trained, net=net), read_predictions(run.path)
+    look = look_at(alone, test, predictions, device, num_images, seed, block)
+    for name, figure in draw(look, inside).items():
+        path = figures / "inside" / f"{name}.png"
+        save_figure(figure, path, title)
         yield path
-
-
-def title(run: Run) -> str:
-    return f"{run.path.name}, test images, {run.told['source']}"
