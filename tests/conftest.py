@@ -1,6 +1,7 @@
 """Shapes and types in signatures are checked while tests run; small nets are trained once."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from jaxtyping import install_import_hook
 
 install_import_hook("leanvit", "type_checks.checked")
 
-from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call  # noqa: E402
+from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call, no_figures  # noqa: E402
 
 
 def trained(outputs: Path, *net: str) -> Path:
-    done = call("train.py", *TINY_DATA, *net, "trainer=cpu", "batch_size=64", f"outputs={outputs}")
+    asked = [*TINY_DATA, *net, "trainer=cpu", "batch_size=64", f"outputs={outputs}"]
+    with no_figures():
+        done = call("train.py", *asked)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.splitlines()[-1])
 
@@ -35,8 +38,7 @@ def coatnet_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs and evaluations leave no figures, which take a second: also in jobs forked from here."""
-    for name in ("evaluation.measure.evaluate._draw", "app.train.class_counts",
-                 "app.train.learning_curves"):  # fmt: skip
-        monkeypatch.setattr(f"leanvit.{name}", lambda *given: None)
+def undrawn() -> Iterator[None]:
+    """See :func:`scripts.no_figures`."""
+    with no_figures():
+        yield

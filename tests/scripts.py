@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -122,6 +123,16 @@ def nothing_stays_changed() -> Iterator[None]:
         HydraConfig.instance().cfg = hydra
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+@contextlib.contextmanager
+def no_figures() -> Iterator[None]:
+    """Runs and evaluations leave no figures, which take a second: also in jobs forked from here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("evaluation.measure.evaluate._draw", "app.train.class_counts",
+                     "app.train.learning_curves"):  # fmt: skip
+            patch.setattr(f"leanvit.{name}", lambda *given: None)
+        yield
 
 
 def wait_for(process: subprocess.Popen, text: str) -> None:

@@ -23,6 +23,7 @@ def test_no_outputs_are_stored():
 def execute(folders: list[Path], scratch: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """All outputs of the notebook over ``folders``, the last of them the kernel's interpreter."""
     monkeypatch.setenv("LEANVIT_RUNS", os.pathsep.join(map(str, folders)))
+    monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1] / "src"))
     monkeypatch.setenv("IPYTHONDIR", str(scratch / "ipython"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(scratch / "jupyter"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)

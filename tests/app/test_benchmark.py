@@ -9,7 +9,7 @@ import torch
 from composed import request_of
 from omegaconf import OmegaConf
 from PIL import Image
-from scripts import TINY_DATA, TINY_VIT, call
+from scripts import TINY_DATA, TINY_VIT, call, no_figures
 
 from leanvit.app import benchmark
 from leanvit.app.build import load_splits
@@ -17,7 +17,7 @@ from leanvit.app.finished import Run
 from leanvit.app.jobs import keep_config
 from leanvit.app.nets import build_net, load_run
 from leanvit.evaluation.cost import benchmark_times
-from leanvit.evaluation.measure import evaluate as evaluation
+from leanvit.evaluation.measure.evaluate import evaluate
 from leanvit.evaluation.measure.predict import Trained
 
 pytestmark = pytest.mark.xdist_group("benchmark")
@@ -45,9 +45,8 @@ def write_run(path: Path, *choices: str) -> Path:
         "training": {"precision": "32-true", "seconds": 1.0, "device": "cpu"},
     }
     size = config.data.image_size
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "_draw", lambda *_: None)  # takes a second
-        evaluation.evaluate(
+    with no_figures():
+        evaluate(
             path,
             Trained(net, mean, std, classes, size, bfloat16=False),
             {"test": splits.test, "val": splits.test},

@@ -1,5 +1,6 @@
 """The commands: help and slips are answered at once, and a traceback comes on request only."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,57 +12,66 @@ from scripts import ROOT, call, environment, run
 
 from leanvit.app.command import as_list, check_flags
 
+pytestmark = pytest.mark.xdist_group("command")  # one fixture for all
 SCRIPTS = sorted(path.name for path in (ROOT / "src").glob("*.py"))
 HEAVY = {"torch", "lightning", "torchvision", "torchmetrics", "matplotlib", "pandas", "timm"}
+SLIPS = {
+    "train.py model=vitt": "there is no model=vitt: did you mean vit",
+    "train.py model.depht=3": "there is no model.depht: did you mean depth",
+    "train.py loss=ce,focal": "gives several values: for a grid of them add -m",
+    "train.py loss=ce -m seed=1": "-m stands before all choices, or after them",
+    "pretrain.py pretrain=mea": "did you mean mae",
+    "compress.py method=prune": "run must be given: run=...",
+    "complexity.py --cfg": "there is no flag --cfg",
+}
 QUICK = """
-import runpy, sys
-sys.argv = sys.argv[1:]
-try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
-except SystemExit as stop:
-    print("status", stop.code, file=sys.stderr)
-print("imported", *sorted(set(sys.modules) & {heavy}), file=sys.stderr)
+import contextlib, io, json, os, runpy, sys
+answers, environ = {}, dict(os.environ)
+for given in json.load(sys.stdin):
+    script, *sys.argv[1:] = given.split()
+    sys.argv[0] = f"src/{script}"
+    os.environ.clear()
+    os.environ.update(environ)
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as stop:
+            status = stop.code or 0
+    from hydra.core.global_hydra import GlobalHydra
+    GlobalHydra.instance().clear()
+    heavy = sorted(set(sys.modules) & {heavy})
+    answers[given] = out.getvalue(), err.getvalue(), status, heavy
+print(json.dumps(answers))
 """
 
 
-def quickly(script: str, *arguments: str) -> tuple[str, list[str]]:
-    """Standard output and the lines of standard error of a script that imported nothing heavy."""
+@pytest.fixture(scope="module")
+def answers() -> dict[str, tuple[str, str, int, list[str]]]:
+    """Standard output and error, exit status, and what was imported so far: of one fresh process,
+    in which one command line comes after the other."""
     program = [sys.executable, "-c", QUICK.replace("{heavy}", repr(HEAVY))]
-    program += [str(ROOT / "src" / script), *arguments]
+    asked = json.dumps([*(f"{script} --help" for script in SCRIPTS), *SLIPS])
+    options = {"cwd": ROOT, "text": True, "capture_output": True, "check": True}
     env = environment(PYTHONPATH=str(ROOT / "src"))
-    done = subprocess.run(program, env=env, cwd=ROOT, text=True, capture_output=True, check=True)
-    *lines, imported = done.stderr.splitlines()
-    assert imported == "imported", imported
-    return done.stdout, lines
+    return json.loads(subprocess.run(program, input=asked, env=env, **options).stdout)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_needs_nothing_heavy(script: str) -> None:
-    out, lines = quickly(script, "--help")
-    assert lines in ([], ["status 0"])
+def test_help_needs_nothing_heavy(script: str, answers: dict) -> None:
+    out, *rest = answers[f"{script} --help"]
+    assert rest == ["", 0, []]
     assert f"python src/{script}" in out
     for line in (ROOT / "conf" / script.replace(".py", ".yaml")).read_text().splitlines():
         if line and line[0].isalpha() and not line.startswith(("defaults", "hydra")):
             assert line.partition(":")[0] in out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ("train.py model=vitt", "there is no model=vitt: did you mean vit"),
-        ("train.py model.depht=3", "there is no model.depht: did you mean depth"),
-        ("train.py loss=ce,focal", "gives several values: for a grid of them add -m"),
-        ("train.py loss=ce -m seed=1", "-m stands before all choices, or after them"),
-        ("pretrain.py pretrain=mea", "did you mean mae"),
-        ("compress.py method=prune", "run must be given: run=..."),
-        ("complexity.py --cfg", "there is no flag --cfg"),
-    ],
-)
-def test_a_slip_needs_nothing_heavy(arguments: str, words: str) -> None:
-    out, lines = quickly(*arguments.split())
-    line, status = lines
-    assert (out, status) == ("", "status 2")
-    assert line.startswith("error: ") and words in line
+@pytest.mark.parametrize("given", SLIPS)
+def test_a_slip_needs_nothing_heavy(given: str, answers: dict) -> None:
+    out, err, status, heavy = answers[given]
+    assert (out, status, heavy, err.count("\n")) == ("", 2, [], 1)
+    assert err.startswith("error: ") and SLIPS[given] in err
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

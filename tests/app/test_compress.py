@@ -9,7 +9,7 @@ import pytest
 import torch
 from composed import request_of
 from omegaconf import OmegaConf
-from scripts import TINY_DATA, call, fork, kill_at
+from scripts import TINY_DATA, call, fork, kill_at, no_figures
 
 from leanvit.app.build import build_data, load_splits
 from leanvit.app.compress import as_it_ended
@@ -30,7 +30,8 @@ VIT = ["model=vit", "model.dim=24", "model.depth=2", "model.heads=3", "model.mlp
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outputs = tmp_path_factory.mktemp("outputs")
     options = ["max_epochs=1", "batch_size=64", "trainer=cpu", f"outputs={outputs}"]
-    done = call("train.py", *VIT, *TINY_DATA, *options)
+    with no_figures():
+        done = call("train.py", *VIT, *TINY_DATA, *options)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.splitlines()[-1])
 
@@ -44,7 +45,9 @@ def assert_says_the_same_again(run_dir: Path) -> None:
         np.testing.assert_array_equal(found, saved["test_probabilities"])
 
 
-def test_pruning_goes_on_after_a_kill_and_leaves_a_run(base: Path, tmp_path: Path) -> None:
+def test_pruning_goes_on_after_a_kill_and_leaves_a_run(
+    base: Path, tmp_path: Path, undrawn: None
+) -> None:
     command = [f"run={base}", "method=prune", "method.macs=0.7", "method.steps=2", "trainer=cpu"]
     command += ["method.epochs=2", "method.multiple=4", f"outputs={base.parents[1]}"]
     log = tmp_path / "log"
@@ -106,7 +109,7 @@ def test_pruning_begins_where_the_run_ended() -> None:
     assert ended.late.sampler == late.late.sampler and ended.sampler == late.sampler
 
 
-def test_int8_and_onnx_come_from_a_finished_run(base: Path, tmp_path: Path) -> None:
+def test_int8_and_onnx_come_from_a_finished_run(base: Path, tmp_path: Path, undrawn: None) -> None:
     own = shutil.copytree(base, tmp_path / "shapes" / base.name)
     outputs = f"outputs={tmp_path}"
     done = call("compress.py", f"run={own}", "method=quantize", "trainer=cpu", outputs)

@@ -13,7 +13,7 @@ from composed import config_of
 from fake_runs import write_failed_run, write_fake_run
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
-from scripts import ROOT, TINY_DATA, TINY_VIT, call, child_of, fork, wait_until
+from scripts import ROOT, TINY_DATA, TINY_VIT, call, child_of, fork, no_figures, wait_until
 from test_notebook import execute
 
 from leanvit.app import grid as grids
@@ -29,7 +29,8 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], str
     outputs = tmp_path_factory.mktemp("grid")
     arguments = [*TINY, f"outputs={outputs}", "loss=ce,focal", "model.heads=2,5", "-m"]
     log = tmp_path_factory.mktemp("log") / "log"
-    process = fork(log, "train.py", *arguments)
+    with no_figures():
+        process = fork(log, "train.py", *arguments)
     # the first job dies as under the kernel's memory killer: its process is gone at once
     wait_until(process, log, "vit-ce-shuffle")
     os.kill(child_of(process), signal.SIGKILL)
@@ -38,7 +39,9 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], str
     return outputs, arguments, log.read_text()
 
 
-def test_a_grid_finishes_around_failing_jobs(grid: tuple[Path, list[str], str]) -> None:
+def test_a_grid_finishes_around_failing_jobs(
+    grid: tuple[Path, list[str], str], undrawn: None
+) -> None:
     outputs, arguments, said = grid
     errors = {path.parent: path.read_text() for path in outputs.glob("grids/*/*/error.txt")}
     assert len(errors) == 3  # one was killed, dim 24 is not divisible by 5 in two
@@ -127,7 +130,9 @@ def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["--config-dir", str(tmp_path / "conf"), "hydra/launcher=elsewhere"]
 
 
-def test_another_launchers_grid_is_compared_as_well(launcher: list[str], tmp_path: Path) -> None:
+def test_another_launchers_grid_is_compared_as_well(
+    launcher: list[str], tmp_path: Path, undrawn: None
+) -> None:
     outputs = tmp_path / "outputs"
     asked = [*TINY, f"outputs={outputs}", "loss=ce,focal", "model.heads=2,5", "-m"]
     done = call("train.py", *launcher[:2], *asked[:-1], launcher[2], "-m")
