@@ -33,18 +33,21 @@ def execute(folders: list[Path], scratch: Path, monkeypatch: pytest.MonkeyPatch)
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
-def test_it_shows_the_table_and_the_figures(tmp_path, monkeypatch):
+def test_it_shows_the_table_and_the_figures(vit_run, tmp_path, monkeypatch):
     for seed in range(2):
-        write_fake_run(tmp_path / "one" / f"a{seed}", seed=seed, loss="focal", test_wrong=[1, 5])
-    write_fake_run(tmp_path / "one" / "b", val_wrong=[4], test_wrong=[2])
+        folder = tmp_path / "one" / f"a{seed}"
+        write_fake_run(folder, seed=seed, data="one", loss="focal", test_wrong=[1, 5])
+    write_fake_run(tmp_path / "one" / "b", data="one", val_wrong=[4], test_wrong=[2])
     write_failed_run(tmp_path / "one" / "c", "no space left")
     write_fake_run(tmp_path / "two" / "d", data="folder", source="folder birds")
-    outputs = execute([tmp_path / "one", tmp_path / "two"], tmp_path, monkeypatch)
+    folders = [tmp_path / "one", tmp_path / "two", vit_run]
+    outputs = execute(folders, tmp_path, monkeypatch)
     assert outputs[-1].text.strip() == sys.executable
     (table,) = [o.data["text/markdown"] for o in outputs if "text/markdown" in o.get("data", {})]
     assert f"{SHAPES}. n = 90 test images" in table
+    assert f"{SHAPES}. n = 50 test images" in table  # of a run that was trained
     assert "2 seeds" in table
     assert "no space left" in table
     figures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(figures) == 4  # curves and confusion matrices of two data sets
+    assert len(figures) == 6  # curves and confusion matrices of three data sets
     assert not [output for output in outputs if output.get("name") == "stderr"]

@@ -14,7 +14,6 @@ from fake_runs import write_failed_run, write_fake_run
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 from scripts import ROOT, TINY_DATA, TINY_VIT, call, child_of, fork, no_figures, wait_until
-from test_notebook import execute
 
 from leanvit.app import grid as grids
 from leanvit.app.jobs import Job, only_process_in
@@ -65,15 +64,6 @@ def test_a_grid_finishes_around_failing_jobs(
     rows = list(csv.DictReader(table.open()))
     scores = [float(row["validation"]) for row in rows if row["validation"]]
     assert len(scores) == 2 and scores == sorted(scores, reverse=True)
-
-
-def test_the_notebook_reads_the_grid(
-    grid: tuple[Path, list[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outputs = execute([grid[0] / "shapes"], tmp_path, monkeypatch)
-    (table,) = [o.data["text/markdown"] for o in outputs if "text/markdown" in o.get("data", {})]
-    assert "focal" in table and "not divisible by heads" in table
-    assert len([o for o in outputs if "image/png" in o.get("data", {})]) == 2
 
 
 def test_report_over_the_grid(grid: tuple[Path, list[str], str], tmp_path: Path) -> None:
