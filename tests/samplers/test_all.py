@@ -78,6 +78,7 @@ def test_shards_interleave_to_the_order_of_one_rank(name: str) -> None:
                 order, shards = whole.indices(), [sampler.indices() for sampler in ranks]
                 about = (case, num_ranks, epoch)
                 assert order.min() >= 0 and order.max() < len(labels), about
+                assert order.dtype == torch.int64, about
                 assert len(order) == len(whole), about
                 length = len(whole) // num_ranks  # at most num_ranks - 1 are left out
                 assert [len(shard) for shard in shards] == [length] * num_ranks, about
