@@ -49,7 +49,7 @@ def test_logits_are_averaged(tta: TTA) -> None:
     data = ImageSet(images, torch.zeros(7, dtype=torch.int64), tuple("abcd"))
     net, mean, std = Linear(), torch.full((3,), 0.5), torch.full((3,), 0.25)
     trained = Trained(net, mean, std, data.classes, 8, bfloat16=False)
-    found = predict(trained, data, torch.device("cpu"), batch_size=3, tta=tta)
+    found = predict(trained, data, torch.device("cpu"), tta=tta)
     normalised = (images / 255 - 0.5) / 0.25
     logits = sum(weight * net(view) for weight, view in views(normalised, tta))
     torch.testing.assert_close(found, logits.softmax(1).detach())
