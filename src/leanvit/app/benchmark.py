@@ -133,7 +133,7 @@ def same_images(runs: Sequence[Run], nets: Sequence[Trained], seed: int) -> Tens
         test = load_splits(run.config).test
         if not np.array_equal(test.labels.numpy(), own_labels):
             raise LeanvitError(
-                f"the {len(test):,} test images are not the {len(own_labels):,} that {run} was "
+                f"the {len(test):,} test images are not the {len(own_labels):,} that {run.path} was "
                 "tested on: bring the data back as it was, or train again"
             )
         drawn[key] = draw_images(test, seed=seed)

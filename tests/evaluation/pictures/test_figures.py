@@ -11,6 +11,7 @@ from PIL import Image
 
 from leanvit.evaluation.measure.calibration import expected_calibration_error
 from leanvit.evaluation.pictures import figures
+from leanvit.evaluation.pictures.data_figures import class_counts
 from leanvit.evaluation.pictures.figures import (
     confusion_matrix,
     draw_confusion_matrix,
@@ -53,13 +54,17 @@ def test_learning_curves_from_text(tmp_path, num_epochs):
 
 
 @pytest.mark.parametrize("num_classes", [2, 10, 100])
-def test_confusion_matrix_grows_with_the_classes(tmp_path, num_classes):
-    probabilities, labels = predictions(5 * num_classes, [0, 3], num_classes)
-    names = [f"class {index}" for index in range(num_classes)]
-    path = tmp_path / "confusion.png"
-    confusion_matrix(probabilities, labels, names, path, title="a long title " * 8)
-    width, height = size(path)
-    assert min(width, height) > (30 if num_classes <= 20 else 15) * num_classes
+def test_files_grow_with_the_classes(tmp_path, num_classes):
+    names, title = [f"class {index}" for index in range(num_classes)], "a long title " * 8
+    given = predictions(5 * num_classes, [0, 3], num_classes)
+    confusion_matrix(*given, names, tmp_path / "confusion.png", title)
+    assert min(size(tmp_path / "confusion.png")) > (30 if num_classes <= 20 else 15) * num_classes
+    recalls = [*[0.5] * (num_classes - 2), None, 0.0]
+    recall_by_class(recalls, list(range(num_classes)), names, tmp_path / "recall.png")
+    assert size(tmp_path / "recall.png")[1] > 20 * num_classes
+    class_counts([10] * num_classes, names, tmp_path / "counts.png", title)
+    width, height = size(tmp_path / "counts.png")
+    assert width > 22 * num_classes and height > 500
 
 
 def test_cells_hold_the_counts_and_colours_the_shares():
@@ -87,15 +92,6 @@ def test_many_classes_have_no_numbers():
     draw_confusion_matrix(axes, probabilities, labels, [str(index) for index in range(25)])
     assert not axes.texts
     assert len(axes.get_xticklabels()) == len(axes.get_yticklabels()) == 25
-
-
-@pytest.mark.parametrize("num_classes", [3, 100])
-def test_recall_by_class(tmp_path, num_classes):
-    recalls = [0.5] * (num_classes - 2) + [None, 0.0]
-    path = tmp_path / "recall.png"
-    names = [f"class {index}" for index in range(num_classes)]
-    recall_by_class(recalls, list(range(num_classes)), names, path)
-    assert size(path)[1] > 20 * num_classes
 
 
 def test_reliability_before_and_after(tmp_path):
