@@ -133,8 +133,8 @@ def same_images(runs: Sequence[Run], nets: Sequence[Trained], seed: int) -> Tens
         test = load_splits(run.config).test
         if not np.array_equal(test.labels.numpy(), own_labels):
             raise LeanvitError(
-                f"the {len(test):,} test images are not the {len(own_labels):,} that {run.path} was "
-                "tested on: bring the data back as it was, or train again"
+                f"the {len(test):,} test images are not the {len(own_labels):,} that {run.path} "
+                "was tested on: bring the data back as it was, or train again"
             )
         drawn[key] = draw_images(test, seed=seed)
         if not torch.equal(drawn[key], next(iter(drawn.values()))):
