@@ -4,14 +4,16 @@ import json
 from functools import cache
 from pathlib import Path
 
+import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from scripts import ROOT
 
+from leanvit.app import check, request
 from leanvit.app import command as _resolvers  # noqa: F401
-from leanvit.app import request
 from leanvit.app.jobs import keep_config
 from leanvit.app.request import Request
 
@@ -48,6 +50,19 @@ def request_of(*overrides: str, command: str = "train", conf: Path = ROOT / "con
         return READ[command](own)
     finally:
         HydraConfig.instance().cfg = before
+
+
+def check_without_memory(asked: Request) -> None:
+    """As before a training, of a net without storage; losses look at counts, which have some."""
+    phases = check.check_phases
+
+    def check_phases(config: DictConfig) -> None:
+        with torch.device("cpu"):
+            phases(config)
+
+    with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
+        patch.setattr(check, "check_phases", check_phases)
+        check.check_training(asked)
 
 
 def leave_first_stage(folder: Path, *overrides: str, **told: object) -> Path:

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from composed import GROUPS, config_of, request_of
+from composed import GROUPS, check_without_memory, config_of, request_of
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from parts import choices, default
 from scripts import ROOT
 from torch import Tensor, nn
 
-from leanvit.app.check import check_phases, check_training
+from leanvit.app.check import check_phases
 from leanvit.app.nets import build_net
 from leanvit.errors import LeanvitError
 from leanvit.losses import ce
@@ -92,7 +92,7 @@ def test_a_choice_is_one_of_the_modules_of_its_kind(group: str, folder: str) -> 
 
 @pytest.mark.parametrize("name", GROUPS["experiment"])
 def test_every_experiment_composes_and_can_be_built(name: str) -> None:
-    check_training(request_of(f"experiment={name}", "trainer=cpu"))  # without memory or weights
+    check_without_memory(request_of(f"experiment={name}", "trainer=cpu"))
     head = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text().splitlines()[:4]
     assert any(f"experiment={name}" in line for line in head)
 

@@ -167,6 +167,7 @@ def test_what_a_method_does_not_take_is_told(given: str) -> None:
         wrap(config, build_net(config, 4))
 
 
+@pytest.mark.xdist_group("trained")  # long: groups begin first
 def test_every_method_trains_on_a_finished_net_and_comes_back(
     tmp_path: Path, undrawn: None
 ) -> None:

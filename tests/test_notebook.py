@@ -33,6 +33,7 @@ def execute(folders: list[Path], scratch: Path, monkeypatch: pytest.MonkeyPatch)
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
+@pytest.mark.xdist_group("trained")
 def test_it_shows_the_table_and_the_figures(vit_run, tmp_path, monkeypatch):
     for seed in range(2):
         folder = tmp_path / "one" / f"a{seed}"

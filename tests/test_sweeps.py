@@ -4,13 +4,12 @@ import math
 from itertools import zip_longest
 
 import pytest
-from composed import config_of, request_of
+from composed import check_without_memory, config_of, request_of
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from scripts import ROOT
 
 from leanvit.app import names
-from leanvit.app.check import check_training
 from leanvit.app.request import Request
 
 SWEEPS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
@@ -48,7 +47,7 @@ def test_every_value_of_a_sweep_composes(name: str) -> None:
     for job in zip_longest(*values):
         overrides = [value or each[0] for value, each in zip(job, values, strict=True)]
         request = request_of(f"sweep={name}", *overrides, "trainer=cpu")
-    check_training(request)  # builds the net of the last, without memory
+    check_without_memory(request)  # builds the net of the last
 
 
 @pytest.mark.parametrize(

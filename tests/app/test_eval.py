@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from scripts import call
 
+pytestmark = pytest.mark.xdist_group("trained")  # one fixture for all
+
 
 @pytest.fixture
 def finished(vit_run: Path, tmp_path: Path, undrawn: None) -> Path:

@@ -10,6 +10,7 @@ from scripts import TINY_DATA, TINY_VIT, call
 
 from leanvit.app.provenance import PACKAGES, provenance
 
+pytestmark = pytest.mark.xdist_group("trained")
 KEYS = {"name", "choices", "overrides", "choices_hash", "seed", "versions", "git_commit", "machine",
         "command"}  # fmt: skip
 
