@@ -1,5 +1,6 @@
 """Every lightweighting method around every net; and from the command line to a comparison."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -62,6 +63,9 @@ def test_a_method_fits_a_net_or_refuses_it_by_name(method: str, model: str) -> N
         *net.parameters()
     }
     images, targets = small_images(4), torch.arange(4)
+    fresh = cost(net, 32) if model == "vit" else None
+    names = list(net.state_dict())
+    assert [name[4:] for name in names if name.startswith("net.")] == list(net.net.state_dict())
     net.train()
     criterion = nn.CrossEntropyLoss()
     for soft in (False, True):
@@ -73,17 +77,21 @@ def test_a_method_fits_a_net_or_refuses_it_by_name(method: str, model: str) -> N
             loss = criterion(net(images), given)
         assert torch.isfinite(loss)
     loss.backward()
-    assert all(parameter.grad is not None for parameter in net.parameters())
+    without = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
     net.eval()
     if method == "qat":  # float32's last digit may round an activation the other way
         net, images = net.double(), images.double()
     with torch.inference_mode():
         together = net(images)
         alone = torch.cat([net(image[None]) for image in images])
+        assert torch.equal(net(images), together)
+        assert torch.equal(copy.deepcopy(net)(images), together)
     assert together.shape == (4, 4)
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)  # whoever shares the batch
     counted = cost(net, 32)
     assert counted.macs > 0
+    assert fresh is None or counted.parts == fresh.parts  # whatever was predicted before
     used = getattr(net, "macs_used", None)
     if isinstance(used, Tensor):
         assert (used > 0).all() and (used <= counted.macs * (1 + 1e-9)).all()
