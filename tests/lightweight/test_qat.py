@@ -1,41 +1,15 @@
 """Fake quantisation against loops over numbers; gradients, names, independence of a batch."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from nets import coatnet, images_of, vit
+from torch import nn
 
 from leanvit.evaluation.cost.cost import cost
 from leanvit.lightweight.qat import QAT, round_inputs, round_weight
-from leanvit.models.coatnet import CoAtNet
-from leanvit.models.vit import ViT
-
-
-def vit() -> ViT:
-    torch.manual_seed(0)
-    return ViT(
-        image_size=16, patch_size=4, num_classes=5, dim=16, depth=2, heads=2, mlp_dim=32
-    ).eval()
-
-
-def coatnet() -> CoAtNet:
-    torch.manual_seed(0)
-    return CoAtNet(
-        image_size=16,
-        num_classes=5,
-        block_types=["mbconv", "transformer"],
-        dims=[8, 16],
-        depths=[1, 1],
-        transformer_heads=2,
-        transformer_dim_head=8,
-        mbconv_expand_ratios=[2],
-        mbconv_kernel_sizes=[3],
-        se_ratio=0.25,
-    ).eval()
-
-
-def images_of(batch: int) -> Tensor:
-    return torch.randn(batch, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
 def literal(value: float, low: float, high: float, num_steps: int) -> float:
@@ -66,8 +40,8 @@ def test_zeros_stay_zeros() -> None:
 
 
 def test_rounds_each_linear_layer_and_convolution_and_nothing_else() -> None:
-    net, images = vit(), images_of(3)
-    wanted = vit()
+    net, images = vit().eval(), images_of(3)
+    wanted = copy.deepcopy(net)
     for layer in wanted.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             layer.weight.data = round_weight(layer.weight.data)
