@@ -12,124 +12,68 @@ from leanvit.app import names
 from leanvit.app.finished import Run, find
 from leanvit.errors import LeanvitError
 
-DATA = "data=shapes data.num_train=400 data.num_test=200 batch_size=64 trainer.accelerator=cpu "
-TWO = "max_epochs=2 ema_decay=0.9 "
-NET = "model=vit model.dim=32 model.depth=4 model.heads=2 model.mlp_dim=64 model.patch_size=4 "
-
-# made by the code of commit d99f170: whoever has such runs finds them, and trains none again
-MADE_BEFORE = [
-    ("train", DATA + TWO + NET, "shapes/vit-ce-shuffle-5405c74d"),
-    (
-        "train",
-        DATA + TWO + "model=coatnet model.dims=[16,16,32,32] model.depths=[1,1,1,1] "
-        "model.transformer_heads=2 loss=focal sampler=balanced mix=mixup augment=course",
-        "shapes/coatnet-focal-balanced-e73318c5",
-    ),
-    (
-        "train",
-        DATA + "max_epochs=1 model=swin loss=weighted_ce augment=trivial",
-        "shapes/swin-weighted_ce-shuffle-3f204175",
-    ),
-    (
-        "train",
-        DATA + "max_epochs=1 model=pvt loss=weighted_ce augment=trivial",
-        "shapes/pvt-weighted_ce-shuffle-281e7014",
-    ),
-    (
-        "train",
-        DATA + TWO + NET + "loss=class_balanced mix=none seed=0 data.imbalance=exp:10",
-        "shapes/vit-class_balanced-shuffle-d175c9dd",
-    ),
-    (
-        "train",
-        DATA + TWO + NET + "loss=ldam mix=none seed=1 data.imbalance=exp:10",
-        "shapes/vit-ldam-shuffle-6dc32029",
-    ),
-    (
-        "train",
-        DATA + TWO + NET + "loss=ohem mix=none seed=0 data.imbalance=exp:10",
-        "shapes/vit-ohem-shuffle-1b082ae0",
-    ),
-    (
-        "train",
-        DATA + TWO + NET + "loss=vs mix=none seed=1 data.imbalance=exp:10",
-        "shapes/vit-vs-shuffle-73848382",
-    ),
-    (
-        "train",
-        DATA + TWO + NET + "loss@late.loss=ldam late.loss.beta=0.9999 late.start=0.5 mix=cmo "
-        "mix@late.mix=none sampler@late.sampler=class_aware optimizer=sgd data.imbalance=step:5",
-        "shapes/vit-ce-shuffle-37e5ab25",
-    ),
-    (
-        "train",
-        DATA + TWO + NET + "sampler=progressive augment=strong mix=none",
-        "shapes/vit-ce-progressive-7f72cf4b",
-    ),
-    (
-        "train",
-        DATA + TWO + NET + "sampler=repeat_factor augment=strong mix=remix",
-        "shapes/vit-ce-repeat_factor-0ab76d95",
-    ),
-    ("pretrain", DATA + TWO + NET + "pretrain=mae", "shapes/mae-vit-d9fa7bf8"),
-    ("pretrain", DATA + TWO + NET + "pretrain=autoencoder", "shapes/autoencoder-vit-671d78c4"),
-    (
-        "train",
-        DATA + TWO + NET + "lightweight=dynamic_vit lightweight.keep=threshold",
-        "shapes/vit-dynamic_vit-ce-shuffle-024a190f",
-    ),
-    (
-        "train",
-        DATA + TWO + "experiment=demo_coatnet data.num_train=300",
-        "shapes/demo_coatnet-ce-shuffle-befe3866",
-    ),
-    (
-        "train",
-        DATA + "max_epochs=1 experiment=demo_vit model.readout=mean model.attention=math",
-        "shapes/demo_vit-ce-shuffle-1c35d973",
-    ),
-    ("train", "data=cifar10_lt", "cifar10_lt/vit-ce-shuffle-283b52c9"),
-    ("train", "data=cifar100_lt model=cct seed=2", "cifar100_lt/cct-ce-shuffle-c3c38890"),
-    (
-        "train",
-        "data=cifar10_lt data.imbalance=step:10 data.imbalance_seed=3 loss=ldam",
-        "cifar10_lt/vit-ldam-shuffle-00836461",
-    ),
-    ("train", "", "course/vit-ce-shuffle-49d6f286"),
-    (
-        "train",
-        "data.source=/data/course.zip model=coatnet optimizer.lr=0.0005",
-        "course/coatnet-ce-shuffle-d547d6d5",
-    ),
-    (
-        "train",
-        "data=cifar100 model=swin_t loss=vs sampler=repeat_factor",
-        "cifar100/swin_t-vs-repeat_factor-5f00f533",
-    ),
-    (
-        "train",
-        "data=cifar10 model=vit_b_16 model.weights=/w/vit.pth model.finetune=head",
-        "cifar10/vit_b_16-ce-shuffle-6a00d13e",
-    ),
-    ("train", "experiment=vit_v1.4 seed=1", "course/vit_v1.4-ce-shuffle-13724c23"),
-    ("train", "experiment=early_exit_vit", "course/early_exit_vit-early_exit-ce-shuffle-a44c5ec4"),
-    (
-        "train",
-        "experiment=finetune_swin_t trainer=gpu",
-        "course/finetune_swin_t-ce-shuffle-ca0fc1e6",
-    ),
-    (
-        "train",
-        "data=folder data.source=/data/birds monitor=val/loss",
-        "folder/vit-ce-shuffle-ecd4971b",
-    ),
-    ("pretrain", "data=cifar10 pretrain.mask_ratio=0.5", "cifar10/mae-vit-4c2f5211"),
-    ("train", "lightweight=tome", "course/vit-tome-ce-shuffle-6d13791c"),
-    ("train", "lightweight=evit", "course/vit-evit-ce-shuffle-7c04c00b"),
-    ("train", "lightweight=a_vit", "course/vit-a_vit-ce-shuffle-fe2dc9d4"),
-    ("train", "lightweight=early_exit", "course/vit-early_exit-ce-shuffle-1f07bac1"),
-    ("train", "lightweight=qat", "course/vit-qat-ce-shuffle-9255eac9"),
-]
+TOKENS = {
+    "data": "data=shapes data.num_train=400 data.num_test=200 batch_size=64 "
+    "trainer.accelerator=cpu",
+    "two": "max_epochs=2 ema_decay=0.9",
+    "net": "model=vit model.dim=32 model.depth=4 model.heads=2 model.mlp_dim=64 model.patch_size=4",
+}
+# made by the code of commit d99f170: whoever has such runs finds them, and trains none again;
+# a line is what was asked for, and behind => the name
+MADE_BEFORE = """
+train {data} {two} {net} => shapes/vit-ce-shuffle-5405c74d
+train {data} {two} model=coatnet model.dims=[16,16,32,32] model.depths=[1,1,1,1] \
+  model.transformer_heads=2 loss=focal sampler=balanced mix=mixup augment=course => \
+  shapes/coatnet-focal-balanced-e73318c5
+train {data} max_epochs=1 model=swin loss=weighted_ce augment=trivial => \
+  shapes/swin-weighted_ce-shuffle-3f204175
+train {data} max_epochs=1 model=pvt loss=weighted_ce augment=trivial => \
+  shapes/pvt-weighted_ce-shuffle-281e7014
+train {data} {two} {net} loss=class_balanced mix=none seed=0 data.imbalance=exp:10 => \
+  shapes/vit-class_balanced-shuffle-d175c9dd
+train {data} {two} {net} loss=ldam mix=none seed=1 data.imbalance=exp:10 => \
+  shapes/vit-ldam-shuffle-6dc32029
+train {data} {two} {net} loss=ohem mix=none seed=0 data.imbalance=exp:10 => \
+  shapes/vit-ohem-shuffle-1b082ae0
+train {data} {two} {net} loss=vs mix=none seed=1 data.imbalance=exp:10 => \
+  shapes/vit-vs-shuffle-73848382
+train {data} {two} {net} loss@late.loss=ldam late.loss.beta=0.9999 late.start=0.5 mix=cmo \
+  mix@late.mix=none sampler@late.sampler=class_aware optimizer=sgd data.imbalance=step:5 => \
+  shapes/vit-ce-shuffle-37e5ab25
+train {data} {two} {net} sampler=progressive augment=strong mix=none => \
+  shapes/vit-ce-progressive-7f72cf4b
+train {data} {two} {net} sampler=repeat_factor augment=strong mix=remix => \
+  shapes/vit-ce-repeat_factor-0ab76d95
+pretrain {data} {two} {net} pretrain=mae => shapes/mae-vit-d9fa7bf8
+pretrain {data} {two} {net} pretrain=autoencoder => shapes/autoencoder-vit-671d78c4
+train {data} {two} {net} lightweight=dynamic_vit lightweight.keep=threshold => \
+  shapes/vit-dynamic_vit-ce-shuffle-024a190f
+train {data} {two} experiment=demo_coatnet data.num_train=300 => \
+  shapes/demo_coatnet-ce-shuffle-befe3866
+train {data} max_epochs=1 experiment=demo_vit model.readout=mean model.attention=math => \
+  shapes/demo_vit-ce-shuffle-1c35d973
+train data=cifar10_lt => cifar10_lt/vit-ce-shuffle-283b52c9
+train data=cifar100_lt model=cct seed=2 => cifar100_lt/cct-ce-shuffle-c3c38890
+train data=cifar10_lt data.imbalance=step:10 data.imbalance_seed=3 loss=ldam => \
+  cifar10_lt/vit-ldam-shuffle-00836461
+train => course/vit-ce-shuffle-49d6f286
+train data.source=/data/course.zip model=coatnet optimizer.lr=0.0005 => \
+  course/coatnet-ce-shuffle-d547d6d5
+train data=cifar100 model=swin_t loss=vs sampler=repeat_factor => \
+  cifar100/swin_t-vs-repeat_factor-5f00f533
+train data=cifar10 model=vit_b_16 model.weights=/w/vit.pth model.finetune=head => \
+  cifar10/vit_b_16-ce-shuffle-6a00d13e
+train experiment=vit_v1.4 seed=1 => course/vit_v1.4-ce-shuffle-13724c23
+train experiment=early_exit_vit => course/early_exit_vit-early_exit-ce-shuffle-a44c5ec4
+train experiment=finetune_swin_t trainer=gpu => course/finetune_swin_t-ce-shuffle-ca0fc1e6
+train data=folder data.source=/data/birds monitor=val/loss => folder/vit-ce-shuffle-ecd4971b
+pretrain data=cifar10 pretrain.mask_ratio=0.5 => cifar10/mae-vit-4c2f5211
+train lightweight=tome => course/vit-tome-ce-shuffle-6d13791c
+train lightweight=evit => course/vit-evit-ce-shuffle-7c04c00b
+train lightweight=a_vit => course/vit-a_vit-ce-shuffle-fe2dc9d4
+train lightweight=early_exit => course/vit-early_exit-ce-shuffle-1f07bac1
+train lightweight=qat => course/vit-qat-ce-shuffle-9255eac9
+"""
 OF_A_RUN = [
     ("method=prune", "prune-82c6f016"),
     ("method=prune method.macs=0.7", "prune-ccc2c908"),
@@ -137,9 +81,10 @@ OF_A_RUN = [
 ]
 
 
-@pytest.mark.parametrize(("command", "asked", "name"), MADE_BEFORE)
-def test_finished_runs_keep_their_names(command: str, asked: str, name: str) -> None:
-    request = request_of(*asked.split(), "outputs=/o", command=command)
+@pytest.mark.parametrize("line", MADE_BEFORE.format(**TOKENS).strip().splitlines())
+def test_finished_runs_keep_their_names(line: str) -> None:
+    command, *overrides, _, name = line.split()
+    request = request_of(*overrides, "outputs=/o", command=command)
     assert str(request.run_dir) == f"/o/{name}"
 
 
