@@ -219,7 +219,7 @@ def test_learning_rate_rises_then_falls_to_the_end(optimizer: str, scheduler: st
     assert rates[peak] == pytest.approx(config.optimizer.lr, rel=1e-6) and 0 < peak < 20
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert rates[-1] < 0.01 * rates[peak]
+    assert rates[-1] < 0.02 * rates[peak]
     assert {group["weight_decay"] for group in built.param_groups} == {0.1, 0.0}
 
 

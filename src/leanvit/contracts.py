@@ -80,6 +80,14 @@ class NetOfTokens(NetOfSteps, Protocol):
         (batch, tokens, 1): each token counts as so many patches."""
 
 
+@runtime_checkable
+class InitialisedByImages(Protocol):
+    """A net whose first weights are made of training images, which it is shown once, normalised;
+    they stand in its state dict."""
+
+    def initialise(self, images: Tensor) -> None: ...
+
+
 class Method(nn.Module):
     """What ``lightweight=`` puts around a net; its weights are ``net.<name>`` there.
 
@@ -192,7 +200,10 @@ class Order(Protocol):
 
 @runtime_checkable
 class Augment(Protocol):
-    """``augment=``: batches of uint8 images, gathered and changed on the device."""
+    """``augment=``: batches of uint8 images, gathered and changed on the device.
+
+    ``set_epoch(epoch)``, where it has one, is called before each epoch.
+    """
 
     def prepare(self, images: UInt8[Tensor, "n 3 height width"]) -> Tensor:
         """All images, once, laid out as they are gathered fastest."""

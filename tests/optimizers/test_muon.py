@@ -112,6 +112,18 @@ def test_it_goes_on_bit_for_bit_from_its_state() -> None:
     assert all(map(torch.equal, learn(whole, optimizer), learn(part, resumed)))
 
 
+def test_many_rows_are_made_orthogonal_in_parts() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 24, bias=False))  # tall: lies as 8 rows of 24
+    before = net[1].weight.detach().clone()
+    net[1].weight.grad = torch.randn(24, 8)
+    muon_of(net, 0.0, lr=1.0, num_rows=3).step()
+    parts = (before - net[1].weight).T.detach().view(4, 2, 24) / (0.2 * 24**0.5)
+    values = torch.linalg.svdvals(parts)
+    assert values.max() < 1.3 and values.min() > 0.6
+    assert torch.linalg.svdvals(parts.view(8, 24)).max() > 1.3
+
+
 def test_what_has_no_gradient_stays() -> None:
     net = vit().eval()
     frozen = net.blocks[1].mlp[0].weight.requires_grad_(False)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from leanvit import values
 from leanvit.app import quick  # noqa: F401  (before Lightning is imported)
+from leanvit.augment.normalise import normalise
 from leanvit.augment.partners import with_partners
-from leanvit.contracts import Mix
+from leanvit.contracts import InitialisedByImages, Mix
 from leanvit.data.images import ImageSet, Splits
 from leanvit.data.long_tail import long_tail
 from leanvit.data.split import with_validation
@@ -163,6 +164,12 @@ def statistics(net: nn.Module, data: ImageDataModule) -> tuple[Tensor, Tensor]:
     """Mean and deviation per channel: those that ImageNet's weights know, or the images' own."""
     known = getattr(net, "statistics", None)
     return (torch.tensor(known[0]), torch.tensor(known[1])) if known else data.statistics()
+
+
+def initialise(net: nn.Module, data: ImageDataModule, mean: Tensor, std: Tensor) -> None:
+    """Show training images to a net that wants them for its first weights."""
+    if isinstance(net, InitialisedByImages):
+        net.initialise(normalise(data.sample(5000), mean, std))
 
 
 def wants_compile(

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from leanvit import values
-from leanvit.app.build import make, statistics, target
+from leanvit.app.build import initialise, make, statistics, target
 from leanvit.app.finished import Run
 from leanvit.app.request import Request
 from leanvit.classifiers.lws import folded
@@ -83,6 +83,7 @@ def first_net(request: Request, data: ImageDataModule) -> tuple[nn.Module, Tenso
         mean, std = _load_pretrained(request, request.begins, net, classes)
     else:
         mean, std = statistics(net, data)
+        initialise(net, data, mean, std)
     run = request.teacher
     teacher = _teacher(request, run, classes, mean, std) if run else None
     net = wrap(config, net, teacher)

@@ -9,7 +9,14 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from leanvit.app import names, processes, provenance
-from leanvit.app.build import build_data, load_splits, make, of_every_training, statistics
+from leanvit.app.build import (
+    build_data,
+    initialise,
+    load_splits,
+    make,
+    of_every_training,
+    statistics,
+)
 from leanvit.app.check import check_pretraining
 from leanvit.app.jobs import keep_config
 from leanvit.app.nets import build_net
@@ -50,11 +57,14 @@ def work(request: Request) -> None:
 def build_pretrainer(config: DictConfig, data: ImageDataModule) -> Pretrainer:
     """The net, what surrounds it in pretraining, and the optimizer."""
     encoder = build_net(config, len(data.train.classes))
+    mean, std = statistics(encoder, data)
+    initialise(encoder, data, mean, std)
     return Pretrainer(
         make(config.pretrain, "pretrain")(encoder=encoder),
         make(config.optimizer, "optimizer"),
         make(config.scheduler, "scheduler"),
-        *statistics(encoder, data),
+        mean,
+        std,
         **of_every_training(config),
     )
 

@@ -77,6 +77,7 @@ class ResidentLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.sampler.indices()[: len(self) * self.batch_size].to(self.device)
+        tell_epoch(self.augment, self.sampler.epoch)
         generator = torch.Generator(self.device)
         generator.manual_seed(derive_seed(self.seed, "augment", self.sampler.epoch, self.rank))
         for index in order.split(self.chunk_size):
@@ -126,6 +127,7 @@ class WorkerLoader:
         generator = torch.Generator(self.device)
         generator.manual_seed(derive_seed(self.seed, "augment", self.sampler.epoch, self.rank))
         loaded = self._loaded()
+        tell_epoch(self.augment, self.sampler.epoch)
         while some := list(islice(loaded, self.num_at_once)):
             images = torch.cat([images.to(self.device, non_blocking=True) for images, _ in some])
             labels = torch.cat([labels.to(self.device) for _, labels in some])
@@ -139,6 +141,12 @@ class WorkerLoader:
         except LeanvitError as error:  # a worker's message comes below the worker's traceback
             last = str(error).strip().splitlines()[-1]
             raise LeanvitError(last.removeprefix("leanvit.errors.LeanvitError: ")) from error
+
+
+def tell_epoch(augment: Augment, epoch: int) -> None:
+    """Before each epoch, to an augmentation that wants to know."""
+    if hasattr(augment, "set_epoch"):
+        augment.set_epoch(epoch)
 
 
 def num_batches(num_images: int, batch_size: int, drop_last: bool) -> int:

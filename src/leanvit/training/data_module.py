@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from leanvit.augment.none import NoAugment
@@ -55,10 +56,14 @@ class ImageDataModule(L.LightningDataModule):
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation per channel of a sample of the training images, in 0..1."""
         images = self.train.images
-        if not isinstance(images, Tensor):
-            chosen = range(0, len(images), max(1, len(images) // 1000))
-            images = torch.stack([images[i] for i in chosen])
-        return channel_statistics(images)
+        return channel_statistics(images if isinstance(images, Tensor) else self.sample(1000))
+
+    def sample(self, num_images: int) -> UInt8[Tensor, "n 3 height width"]:
+        """At least so many training images, evenly spaced, or all."""
+        images, step = self.train.images, max(1, len(self.train) // num_images)
+        if isinstance(images, Tensor):
+            return images[::step]
+        return torch.stack([images[i] for i in range(0, len(images), step)])
 
     def train_dataloader(self) -> ResidentLoader | WorkerLoader:
         assert self.trainer is not None
