@@ -5,6 +5,7 @@ import io
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import time
@@ -47,6 +48,8 @@ def start(script: str, *arguments: str, cwd: Path = ROOT, **extra: str) -> subpr
         text=True,
         cwd=cwd,
         env=environment(**extra),
+        # not ignored, as it is in all that a shell runs in the background
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
