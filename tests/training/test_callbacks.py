@@ -9,13 +9,16 @@ import torch
 from torch import nn
 
 from leanvit.errors import LeanvitError
+from leanvit.training import callbacks
 from leanvit.training.callbacks import (
     AtomicCheckpoints,
     AveragedWeights,
     CheckpointHere,
+    History,
     write_rows,
 )
 from leanvit.training.fit import check_match, read_checkpoint
+from leanvit.training.trainable import Trainable
 
 
 def test_averaged_weights_equal_a_literal_loop_and_copy_integers() -> None:
@@ -32,6 +35,28 @@ def test_averaged_weights_equal_a_literal_loop_and_copy_integers() -> None:
         torch.testing.assert_close(averaged, expected)
     assert counter == 199
     assert averaged[0] == pytest.approx(199 - 9, abs=0.1)  # lags by decay / (1 - decay) steps
+
+
+class Going(L.Trainer):
+    """A trainer of 921 steps that only says where it is."""
+
+    is_global_zero, estimated_stepping_batches, global_step = True, 921, 0
+
+
+def test_the_time_to_go_is_told_once_from_the_pace_of_the_first_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
+    history = History(tmp_path / "history.csv", say=True)
+    module, trainer = Trainable.__new__(Trainable), Going.__new__(Going)
+    history.num_images = 0
+    for step in range(1, 40):
+        clock[0] += 30.0 if step <= 6 else 2.0  # the first ones are slow
+        trainer.global_step = step
+        history.on_train_batch_end(trainer, module)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "about 30 min of training to go, validation not counted"  # 900 steps of 2 s
 
 
 def test_rows_are_whole_or_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

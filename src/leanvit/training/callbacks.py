@@ -4,6 +4,7 @@ import csv
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,8 @@ from leanvit.files import atomic_path
 from leanvit.training.trainable import Trainable
 from leanvit.weights import write_checkpoint
 
+FIRST_STEPS, WARM_STEPS = 20, 5  # that the time to go is told by; those that are slower
+
 
 class History(L.Callback):
     """One row per epoch in ``history.csv``; the rows travel in the checkpoint.
@@ -29,6 +32,7 @@ class History(L.Callback):
 
     def __init__(self, path: Path, say: bool) -> None:
         self.path, self.say = path, say
+        self.step_ends: list[float] = []  # of the first steps of this process
         self.rows: list[dict[str, float]] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -45,6 +49,10 @@ class History(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
     ) -> None:
         self.num_images += cast(Trainable, pl_module).num_images
+        if self.say and trainer.is_global_zero and len(self.step_ends) <= FIRST_STEPS:
+            self.step_ends.append(time.perf_counter())
+            if len(self.step_ends) > FIRST_STEPS:
+                print(_forecast(self.step_ends, trainer), file=sys.stderr, flush=True)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.validation_start = time.perf_counter()
@@ -69,6 +77,14 @@ class History(L.Callback):
             write_rows(self.rows, self.path)
             if self.say:
                 print(_sentence(row, trainer.max_epochs), file=sys.stderr, flush=True)
+
+
+def _forecast(step_ends: Sequence[float], trainer: L.Trainer) -> str:
+    """How long the rest takes, by the pace of the first steps without the very first."""
+    pace = (step_ends[-1] - step_ends[WARM_STEPS]) / (len(step_ends) - 1 - WARM_STEPS)
+    seconds = pace * (int(trainer.estimated_stepping_batches) - trainer.global_step)
+    words = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"about {words if seconds >= 60 else '1 min'} of training to go, validation not counted"
 
 
 def _sentence(row: dict[str, float], num_epochs: int | None) -> str:
