@@ -6,7 +6,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint train eval sweep report complexity data bench start clean
+.PHONY: help setup demo test lint train eval sweep report complexity data bench start step clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -58,6 +58,9 @@ bench: setup  ## measure the data path against ImageFolder with two workers, in 
 
 start: setup  ## measure how soon a command answers, and how soon a net is trained
 	$(RUN) tools/start.py $(ARGS)
+
+step: setup  ## measure what a training step spends its time on: make step ARGS="model=coatnet"
+	$(RUN) tools/step.py $(ARGS)
 
 clean:  ## remove .venv and caches; data/ and outputs/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
