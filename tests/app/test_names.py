@@ -48,10 +48,10 @@ pretrain {data} {two} {net} pretrain=mae => shapes/mae-vit-d9fa7bf8
 pretrain {data} {two} {net} pretrain=autoencoder => shapes/autoencoder-vit-671d78c4
 train {data} {two} {net} lightweight=dynamic_vit lightweight.keep=threshold => \
   shapes/vit-dynamic_vit-ce-shuffle-024a190f
-train {data} {two} experiment=demo_coatnet data.num_train=300 => \
-  shapes/demo_coatnet-ce-shuffle-befe3866
-train {data} max_epochs=1 experiment=demo_vit model.readout=mean model.attention=math => \
-  shapes/demo_vit-ce-shuffle-1c35d973
+train {data} {two} experiment=coatnet_small data.num_train=300 => \
+  shapes/coatnet_small-ce-shuffle-db5e1667
+train {data} max_epochs=1 experiment=vit_v1.8 model.readout=mean model.attention=math => \
+  shapes/vit_v1.8-ce-shuffle-b1f8d21f
 train data=cifar10_lt => cifar10_lt/vit-ce-shuffle-283b52c9
 train data=cifar100_lt model=cct seed=2 => cifar100_lt/cct-ce-shuffle-c3c38890
 train data=cifar10_lt data.imbalance=step:10 data.imbalance_seed=3 loss=ldam => \
