@@ -30,6 +30,11 @@ class Cosine(LambdaLR):
             if step < num_warmup:
                 return (step + 1) / num_warmup
             progress = min(1.0, (step - num_warmup) / max(1, num_steps - num_warmup))
-            return final_fraction + (1 - final_fraction) * (1 + math.cos(math.pi * progress)) / 2
+            return final_fraction + (1 - final_fraction) * self.falling(progress)
 
         super().__init__(optimizer, fraction)
+
+    @staticmethod
+    def falling(progress: float) -> float:
+        """From 1 to 0 while ``progress`` goes from 0 to 1."""
+        return (1 + math.cos(math.pi * progress)) / 2
