@@ -6,6 +6,7 @@
 - Jobs that failed stand below, each with its error: a grid with holes does not look complete.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,11 +61,14 @@ def write_comparison(
     """
     tables = compare(runs, sort=sort)
     write_texts(folder / "comparison", to_markdown(tables, failed), to_csv(tables, failed))
+    drawn: Counter[str] = Counter()
     for table in tables:
         if courses := courses_of(table):
-            title = f"{table.source}, validation images"
+            drawn[table.data] += 1  # a data set cut to several long tails is several tables
+            number = f"-{drawn[table.data]}" if drawn[table.data] > 1 else ""
+            path = folder / f"progress-{table.data}{number}.png"
             monitor = table.monitor if table.monitor in DRAWN else "balanced_accuracy"
-            progress(courses, folder / f"progress-{table.data}.png", title, monitor)
+            progress(courses, path, f"Validation images, {table.source}", monitor)
     return tables
 
 

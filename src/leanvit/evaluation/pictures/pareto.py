@@ -70,7 +70,7 @@ def _draw_panel(
     ranges: Float64[ndarray, "runs 2"] | None = None,
 ) -> None:
     accuracies = 100 * np.array([run.accuracy for run in runs])
-    _set_scale(axes, values if ranges is None else np.append(values, ranges))
+    set_log_scale(axes, values if ranges is None else np.append(values, ranges))
     chosen = front(values, accuracies, more_is_better)
     worst = axes.get_xlim()[0 if more_is_better else 1]
     steps = [*values[chosen], worst], [*accuracies[chosen], accuracies[chosen[-1]]]
@@ -92,7 +92,7 @@ def _draw_panel(
     axes.grid(alpha=0.25)
 
 
-def _set_scale(axes: Axes, values: Float64[ndarray, " shown"]) -> None:
+def set_log_scale(axes: Axes, values: Float64[ndarray, " shown"]) -> None:
     """Logarithmic, with plain numbers at the ticks and room on both sides."""
     axes.set_xscale("log")
     low, high = float(values.min()), float(values.max())

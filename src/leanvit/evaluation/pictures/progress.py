@@ -6,6 +6,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from leanvit.evaluation.pictures.figures import (
     COLOURS,
     STYLES,
@@ -14,6 +16,7 @@ from leanvit.evaluation.pictures.figures import (
     new_figure,
     save_figure,
 )
+from leanvit.evaluation.pictures.pareto import set_log_scale
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -38,21 +41,24 @@ class Course:
     pflop_before: float
 
 
-def progress(courses: Sequence[Course], path: Path, title: str, monitor: str) -> None:
+def progress(courses: Sequence[Course], path: Path, images: str, monitor: str) -> None:
     """One line a run, one colour and line style a label.
 
     Args:
         path: the PNG file.
-        title: the images.
+        images: what they are.
         monitor: the validation figure that is drawn: "accuracy" or "balanced_accuracy".
     """
     labels = list(dict.fromkeys(course.label for course in courses))
     num_columns = max(1, min(3, len(labels)))
     figure = new_figure(11.5, 4.4 + 0.2 * -(-len(labels) // num_columns))
     over_pflop, over_minutes = figure.subplots(1, 2, sharey=True)
-    for course in courses:
-        _draw(over_pflop, course, labels, _pflop(course), monitor)
-        _draw(over_minutes, course, labels, _minutes(course), monitor)
+    for axes, spent in ((over_pflop, _pflop), (over_minutes, _minutes)):
+        everything = [spent(course) for course in courses]
+        for course, own in zip(courses, everything, strict=True):
+            _draw(axes, course, labels, own, monitor)
+        if known := [value for own in everything for value in own if value > 0]:
+            set_log_scale(axes, np.array(known))
     over_pflop.set_xlabel("PFLOP of training (← less is better)")
     over_minutes.set_xlabel("minutes of training (← less is better)")
     over_pflop.set_ylabel(f"validation {monitor.replace('_', ' ')} (%)")
@@ -60,8 +66,8 @@ def progress(courses: Sequence[Course], path: Path, title: str, monitor: str) ->
     looks = dict(zip(names, lines, strict=True))
     figure.legend(looks.values(), [name[:COLUMN_LETTERS] for name in looks], fontsize=8,
                   loc="outside upper center", ncols=num_columns, frameon=False)  # fmt: skip
-    explain(figure, "Each point is an epoch. Minutes are those of the machine that trained.")
-    save_figure(figure, path, title)
+    explain(figure, f"{images}. Each point is an epoch; minutes are the machine's that trained.")
+    save_figure(figure, path, None)
 
 
 def _pflop(course: Course) -> list[float]:
@@ -88,5 +94,4 @@ def _draw(
     style = STYLES[number // len(COLOURS) % len(STYLES)]
     axes.plot(spent, found[: len(spent)], style, color=COLOURS[number % len(COLOURS)],
               label=course.label, linewidth=1.2, marker=".", markersize=4)  # fmt: skip
-    axes.set_xscale("log")
     axes.grid(alpha=0.25)
