@@ -6,7 +6,6 @@
 - Jobs that failed stand below, each with its error: a grid with holes does not look complete.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,8 @@ from leanvit.evaluation.comparison.compare import (
     compare,
 )
 from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE
-from leanvit.evaluation.comparison.runs import read_error, read_history, read_run
+from leanvit.evaluation.comparison.runs import read_error
 from leanvit.evaluation.measure.metrics import SHOTS
-from leanvit.evaluation.pictures.progress import Course, progress
 from leanvit.evaluation.tables import (
     csv_text,
     digits,
@@ -38,7 +36,6 @@ from leanvit.evaluation.tables import (
     write_texts,
 )
 
-DRAWN = ("accuracy", "balanced_accuracy")  # of the columns of history.csv
 SHOTS_COLUMN = "/".join(SHOTS) + " %"
 # What the terminal table leaves out when it is too wide, in this order: the settings that are the
 # same in every row, LESS, the options without which rows are still told apart, and MORE. The rest
@@ -61,27 +58,10 @@ def write_comparison(
     """
     tables = compare(runs, sort=sort)
     write_texts(folder / "comparison", to_markdown(tables, failed), to_csv(tables, failed))
-    drawn: Counter[str] = Counter()
-    for table in tables:
-        if courses := courses_of(table):
-            drawn[table.data] += 1  # a data set cut to several long tails is several tables
-            number = f"-{drawn[table.data]}" if drawn[table.data] > 1 else ""
-            path = folder / f"progress-{table.data}{number}.png"
-            monitor = table.monitor if table.monitor in DRAWN else "balanced_accuracy"
-            progress(courses, path, f"Validation images, {table.source}", monitor)
+    from leanvit.evaluation.pictures.progress import draw_progress  # imports matplotlib
+
+    draw_progress(tables, folder)
     return tables
-
-
-def courses_of(table: Table) -> list[Course]:
-    """The trainings of a table's runs, those of its first rows in front."""
-    found = []
-    for row in table.rows:
-        for path in row.runs:
-            told = read_run(path)["training"]
-            history = read_history(path) if (path / "history.csv").is_file() else []
-            before = told.get("pflop_before") or 0.0
-            found.append(Course(table.label(row), history, told.get("pflop"), before))
-    return [each for each in found if each.history]
 
 
 def caption(table: Table) -> str:

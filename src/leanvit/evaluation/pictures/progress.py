@@ -1,5 +1,6 @@
 """Accuracy by what was spent on it: validation accuracy over PFLOP and over minutes of training."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leanvit.evaluation.comparison.compare import Table
+from leanvit.evaluation.comparison.runs import read_history, read_run
 from leanvit.evaluation.pictures.figures import (
     COLOURS,
     STYLES,
@@ -21,6 +24,7 @@ from leanvit.evaluation.pictures.pareto import set_log_scale
 if TYPE_CHECKING:
     import matplotlib.axes
 
+DRAWN = ("accuracy", "balanced_accuracy")  # of the columns of history.csv
 COLUMN_LETTERS = 55  # of a name above the panels
 
 
@@ -39,6 +43,31 @@ class Course:
     history: Sequence[HistoryRow]
     pflop: float | None
     pflop_before: float
+
+
+def draw_progress(tables: Sequence[Table], folder: Path) -> None:
+    """``progress-<data>.png`` of each table, in ``folder``; numbered where there are several of a
+    data set, cut to long tails."""
+    drawn: Counter[str] = Counter()
+    for table in tables:
+        if courses := courses_of(table):
+            drawn[table.data] += 1
+            number = f"-{drawn[table.data]}" if drawn[table.data] > 1 else ""
+            path = folder / f"progress-{table.data}{number}.png"
+            monitor = table.monitor if table.monitor in DRAWN else "balanced_accuracy"
+            progress(courses, path, f"Validation images, {table.source}", monitor)
+
+
+def courses_of(table: Table) -> list[Course]:
+    """The trainings of a table's runs, those of its first rows in front."""
+    found = []
+    for row in table.rows:
+        for path in row.runs:
+            told = read_run(path)["training"]
+            history = read_history(path) if (path / "history.csv").is_file() else []
+            before = told.get("pflop_before") or 0.0
+            found.append(Course(table.label(row), history, told.get("pflop"), before))
+    return [each for each in found if each.history]
 
 
 def progress(courses: Sequence[Course], path: Path, images: str, monitor: str) -> None:
