@@ -52,6 +52,20 @@ def test_stochastic_depth_grows_linearly_over_all_blocks(build: Build) -> None:
 
 
 @every_net
+def test_a_branch_that_is_left_out_learns_nothing(build: Build) -> None:
+    if taken(build, {"drop_path_rate"}):
+        net = build(drop_path_rate=0.3).train()
+        blocks = [module for module in net.modules() if hasattr(module, "drop_path")]
+        for block in blocks[1:]:
+            block.drop_path.p = 1.0
+        net(images_of(4)).square().sum().backward()
+        branches = ("attention.", "mlp.")
+        for number, block in enumerate(blocks):
+            found = [p.grad for name, p in block.named_parameters() if name.startswith(branches)]
+            assert all((grad is not None and bool(grad.any())) == (number == 0) for grad in found)
+
+
+@every_net
 def test_every_parameter_learns_and_bfloat16_stays_close(build: Build) -> None:
     torch.manual_seed(0)
     net, images = build(**dict.fromkeys(taken(build, REGULARISERS), 0.1)), images_of(16)
