@@ -24,6 +24,7 @@ def macs(net: nn.Module) -> int:
 def test_six_for_each_mac(name: str) -> None:
     net = getattr(nets, name)()
     assert training_flops(net, SIZE) == 6 * macs(net)
+    assert training_flops(net.bfloat16(), SIZE) == 6 * macs(net)  # as precision=bf16-true leaves it
 
 
 def test_what_gets_no_gradient_runs_forward_only() -> None:

@@ -45,7 +45,7 @@ def training_flops(
         image_size: height and width of the images in pixels.
         step: of net, normalised images and labels.
     """
-    shadow = copy.deepcopy(net).to("cpu").train()
+    shadow = copy.deepcopy(net).to("cpu", torch.float32).train()
     with (
         torch.random.fork_rng(),
         torch.enable_grad(),
