@@ -14,7 +14,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
-from leanvit.augment.light import crop
+from leanvit.augment.light import random_crop
 from leanvit.values import Whole
 
 
@@ -42,11 +42,7 @@ class Alternating:
         index: Int64[Tensor, " batch"],
         generator: torch.Generator,
     ) -> UInt8[Tensor, "batch 3 height width"]:
-        offsets = torch.randint(
-            2 * self.padding + 1, (2, len(index)), generator=generator, device=index.device
-        )
-        size = (prepared.shape[1] - 2 * self.padding, prepared.shape[2] - 2 * self.padding)
-        images = crop(prepared, index, offsets[0], offsets[1], size)
+        images = random_crop(prepared, index, self.padding, generator)
         middle = prepared[:, prepared.shape[1] // 2][index]
         is_flipped = (middle.sum(dim=(1, 2)) + self.epoch) % 2 == 1
         return torch.where(is_flipped[:, None, None, None], images.flip(3), images)

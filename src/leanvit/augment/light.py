@@ -36,11 +36,22 @@ class Light:
         index: Int64[Tensor, " batch"],
         generator: torch.Generator,
     ) -> UInt8[Tensor, "batch 3 height width"]:
-        offsets = torch.randint(
-            2 * self.padding + 1, (2, len(index)), generator=generator, device=index.device
-        )
-        size = (prepared.shape[1] - 2 * self.padding, prepared.shape[2] - 2 * self.padding)
-        return flip_some(crop(prepared, index, offsets[0], offsets[1], size), self.flip, generator)
+        images = random_crop(prepared, index, self.padding, generator)
+        return flip_some(images, self.flip, generator)
+
+
+def random_crop(
+    padded: UInt8[Tensor, "n rows columns 3"],
+    index: Int64[Tensor, " batch"],
+    padding: int,
+    generator: torch.Generator,
+) -> UInt8[Tensor, "batch 3 height width"]:
+    """Crops of the size before a border of ``padding`` pixels, each image at its own offset."""
+    offsets = torch.randint(
+        2 * padding + 1, (2, len(index)), generator=generator, device=index.device
+    )
+    size = (padded.shape[1] - 2 * padding, padded.shape[2] - 2 * padding)
+    return crop(padded, index, offsets[0], offsets[1], size)
 
 
 def crop(
