@@ -7,7 +7,7 @@ layer, is 2.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -50,17 +50,28 @@ def training_flops(
         torch.random.fork_rng(),
         torch.enable_grad(),
         sdpa_kernel(SDPBackend.MATH),  # its products are counted, the fused kernel is not
-        _Counting() as counting,
+        Products(_shares) as products,
     ):
         images = torch.rand(NUM_IMAGES, 3, image_size, image_size)
         step(shadow, images, torch.zeros(NUM_IMAGES, dtype=torch.int64))
-    return counting.flops // NUM_IMAGES
+    return products.flops // NUM_IMAGES
 
 
-class _Counting(TorchDispatchMode):
-    def __init__(self) -> None:
+def _shares(tensors: Sequence[Tensor]) -> int:
+    """How often the two passes do a product of the forward pass."""
+    return 3 if torch.is_grad_enabled() and any(each.requires_grad for each in tensors) else 1
+
+
+class Products(TorchDispatchMode):
+    """Within the block ``flops`` sums the operations of all products and convolutions.
+
+    Args:
+        times: how often a product of these tensors counts.
+    """
+
+    def __init__(self, times: Callable[[Sequence[Tensor]], int]) -> None:
         super().__init__()
-        self.flops = 0
+        self.flops, self.times = 0, times
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -69,7 +80,6 @@ class _Counting(TorchDispatchMode):
         result = operation(*args, **kwargs)
         count = flop_registry.get(operation._overloadpacket)
         if count is not None:
-            tensors = (each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
-            learns = torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
-            self.flops += (3 if learns else 1) * count(*args, **kwargs, out_val=result)
+            tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+            self.flops += self.times(tensors) * count(*args, **kwargs, out_val=result)
         return result

@@ -15,17 +15,15 @@ memory.
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 from leanvit.contracts import Method, NetOfSteps, plain_net
+from leanvit.training.flops import Products
 
 
 @dataclass(frozen=True)
@@ -128,10 +126,10 @@ def _count(shadow: nn.Module, images: Tensor) -> tuple[int, int, float, float, d
     # The counter opens up what consists of several operations, so it must come first to them.
     # thop keeps its sums in buffers, and reads them: those need storage even where the caller
     # builds its nets on the meta device.
-    with _AttentionMacs(shadow) as attention, counter, torch.device("cpu"):
+    with Products(_without_weight_of(shadow)) as attention, counter, torch.device("cpu"):
         thop_macs, thop_params = thop.profile(shadow, (images,), verbose=False)
     macs = counter.get_total_flops() // 2
-    return macs, attention.macs, thop_macs, thop_params, macs_of
+    return macs, attention.flops // 2, thop_macs, thop_params, macs_of
 
 
 def _named_parts(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -167,23 +165,8 @@ def _parts(shadow: nn.Module, macs: int, macs_of: dict[str, int]) -> tuple[Part,
     return tuple(part for part in parts if part.params or part.macs)
 
 
-class _AttentionMacs(TorchDispatchMode):
-    """Within the block ``macs`` sums those of products that no weight of ``net`` takes part in."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.macs = 0
-        # a weight that is transposed or expanded for a product still has its own storage
-        self.weights = {weight.untyped_storage()._cdata for weight in net.parameters()}
-
-    def __torch_dispatch__(
-        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = operation(*args, **kwargs)
-        count = flop_registry.get(operation._overloadpacket)
-        if count is not None:
-            tensors = (each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
-            if self.weights.isdisjoint(each.untyped_storage()._cdata for each in tensors):
-                self.macs += count(*args, **kwargs, out_val=result) // 2
-        return result
+def _without_weight_of(net: nn.Module) -> Callable[[Sequence[Tensor]], int]:
+    """1 for the tensors of a product that no weight of ``net`` takes part in, else 0."""
+    # a weight that is transposed or expanded for a product still has its own storage
+    weights = {weight.untyped_storage()._cdata for weight in net.parameters()}
+    return lambda tensors: weights.isdisjoint(each.untyped_storage()._cdata for each in tensors)
