@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from scripts import ROOT
 from test_contracts import GROUPS, net_of, small_config, small_images
 from torch import Tensor, nn
-from torchvision import ops
 
 from leanvit.classifiers.lws import LWS
 from leanvit.compression.prune import count_macs, prune
@@ -23,7 +22,6 @@ from leanvit.evaluation.cost.cost import cost
 from leanvit.evaluation.pictures.inside import features, token_similarity
 from leanvit.lightweight.early_exit import EarlyExit
 from leanvit.lightweight.qat import QAT
-from leanvit.models.convolution_parts import SqueezeExcitation, StochasticDepth
 from leanvit.models.order import is_pyramid, parameters_in_order
 from leanvit.models.pretrained import backbone_is_frozen, freeze
 from leanvit.training.parameter_groups import parameter_groups
@@ -213,20 +211,6 @@ def test_values_that_no_net_takes_are_refused(name: str, given: dict, words: str
     with pytest.raises(LeanvitError) as error:
         check(taker, given, "model.")
     assert words in str(error.value) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
-def test_stochastic_depth_and_squeeze_excitation_are_torchvisions(p: float) -> None:
-    features = torch.randn(5, 6, 4, 4)
-    found = []
-    for kind, options in ((StochasticDepth, {}), (ops.StochasticDepth, {"mode": "row"})):
-        torch.manual_seed(0)
-        found.append(kind(p, **options)(features))
-    assert torch.equal(*found)
-    ours, theirs = (kind(6, 3, activation=nn.SiLU)
-                    for kind in (SqueezeExcitation, ops.SqueezeExcitation))  # fmt: skip
-    theirs.load_state_dict(ours.state_dict())
-    assert torch.equal(ours(features), theirs(features))
 
 
 def test_a_model_imports_nothing_heavy() -> None:

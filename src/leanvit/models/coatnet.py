@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from leanvit.contracts import Heads
 from leanvit.errors import LeanvitError
 from leanvit.models.attention import Kernel, attend, join_heads, split_heads
-from leanvit.models.convolution_parts import SqueezeExcitation, StochasticDepth
+from leanvit.models.convolution_parts import DepthwiseConv2d, SqueezeExcitation, StochasticDepth
 from leanvit.models.readout import Readout
 from leanvit.models.relative_position import relative_position_bias, relative_position_index
 from leanvit.values import Count, Positive, ShareBelowOne
@@ -62,9 +62,7 @@ class MBConv(nn.Module):
             nn.Conv2d(in_dim, hidden, 1, bias=False),
             nn.BatchNorm2d(hidden),
             nn.SiLU(),
-            nn.Conv2d(
-                hidden, hidden, kernel_size, stride, kernel_size // 2, groups=hidden, bias=False
-            ),
+            DepthwiseConv2d(hidden, kernel_size, stride, bias=False),
             nn.BatchNorm2d(hidden),
             nn.SiLU(),
             SqueezeExcitation(hidden, int(hidden * se_ratio), activation=nn.SiLU),

@@ -123,11 +123,18 @@ def _count(shadow: nn.Module, images: Tensor) -> tuple[int, int, float, float, d
         # it compares versions with distutils, which Python 3.11 warns about, and later ones lack
         warnings.simplefilter("ignore", DeprecationWarning)
         import thop
+        from thop.profile import register_hooks
+    # thop goes by a module's very class: one that is derived from a class it knows counts as that
+    rules = {
+        kind: next(register_hooks[base] for base in kind.__mro__ if base in register_hooks)
+        for kind in {type(part) for part in shadow.modules()}
+        if not register_hooks.keys().isdisjoint(kind.__mro__)
+    }
     # The counter opens up what consists of several operations, so it must come first to them.
     # thop keeps its sums in buffers, and reads them: those need storage even where the caller
     # builds its nets on the meta device.
     with Products(_without_weight_of(shadow)) as attention, counter, torch.device("cpu"):
-        thop_macs, thop_params = thop.profile(shadow, (images,), verbose=False)
+        thop_macs, thop_params = thop.profile(shadow, (images,), rules, verbose=False)
     macs = counter.get_total_flops() // 2
     return macs, attention.flops // 2, thop_macs, thop_params, macs_of
 
