@@ -3,6 +3,7 @@
 python src/report.py                                  # everything under outputs/
 python src/report.py run=outputs/course/a,outputs/course/b
 python src/report.py run=a,b,c against=d,e,f          # two choices, paired by seed
+python src/report.py published=true                   # the published tables beside our figures
 """
 
 from leanvit.app.command import ask

@@ -97,7 +97,7 @@ def published_jobs(choices: Sequence[str]) -> list[Job]:
     if choices:
         raise HydraException(f"published=true takes no other choices: leave out {choices[0]}")
     jobs = []
-    with (CONF / "experiment" / "published.csv").open(newline="") as file:
+    with names.PUBLISHED.open(newline="") as file:
         for row in csv.DictReader(file):
             params, macs = round(float(row["params_M"]) * 1e6), round(float(row["macs_G"]) * 1e9)
             published = Published(float(row["accuracy"]), params, macs, row["note"])

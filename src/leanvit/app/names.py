@@ -18,6 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parents[3]
+PUBLISHED = ROOT / "conf" / "experiment" / "published.csv"  # the tables that we start from
 
 # what may change without the run becoming another run
 NO_CHOICE = ("logger", "memory_gib", "num_workers", "outputs", "hydra", "classes", "choices")

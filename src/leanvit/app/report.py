@@ -8,6 +8,7 @@ from leanvit.app.finished import find
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.compare import Sort
 from leanvit.evaluation.comparison.paired_table import print_paired, write_paired
+from leanvit.evaluation.comparison.published import print_published, write_published
 from leanvit.evaluation.comparison.runs import find_failed, find_runs
 from leanvit.evaluation.comparison.table import print_table, write_comparison
 
@@ -17,11 +18,18 @@ def run(
     run: str | Sequence[str] | None = None,
     against: str | Sequence[str] | None = None,
     sort: Sort = "validation",
+    published: bool = False,
 ) -> None:
     """Print the comparison and write it as Markdown and CSV; the keys are those of
     conf/report.yaml."""
     folder = Path(output)
     runs, failed = runs_in(run)
+    if published:
+        if against is not None:
+            raise LeanvitError("published=true compares with the published tables: leave against=")
+        print_published(write_published(runs, names.PUBLISHED, folder))
+        print(f"{folder}/published.md")
+        return
     if against is not None:
         if run is None:
             raise LeanvitError("against= needs the other side too: run=<runs> against=<runs>")
