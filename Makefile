@@ -6,7 +6,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint train eval sweep report complexity data bench start step clean
+.PHONY: help setup demo test lint train eval sweep report complexity data bench start step plain clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -61,6 +61,9 @@ start: setup  ## measure how soon a command answers, and how soon a net is train
 
 step: setup  ## measure what a training step spends its time on: make step ARGS="model=coatnet"
 	$(RUN) tools/step.py $(ARGS)
+
+plain: setup  ## measure a training against a plain float32 loop of the same net, in one run
+	$(RUN) tools/against_plain.py $(ARGS)
 
 clean:  ## remove .venv and caches; data/ and outputs/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

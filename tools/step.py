@@ -14,17 +14,20 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from leanvit.app import command
-from leanvit.app.build import build_classifier, build_data, load_splits, statistics
+from leanvit.app.build import build_classifier, build_data, initialise, load_splits, statistics
 from leanvit.app.nets import build_net, wrap
+from leanvit.errors import LeanvitError
 from leanvit.training.fit import fit
 
 WARM, TIMED = 6, 12  # steps
@@ -44,13 +47,9 @@ OF_THE_NET = ("training_step", "backward")  # the optimizer's step calls both
 
 def main(choices: list[str]) -> None:
     """Print images per second, and the share and milliseconds of each kind in a step."""
-    with initialize_config_dir(str(command.CONF), version_base="1.3"):
-        config = compose("train", ["data=shapes", "data.num_test=200", "logger=csv", *choices])
-    with open_dict(config):
-        config.data.num_train = int(1.2 * (WARM + TIMED) * config.batch_size) + 200
-        config.max_epochs = 1
-    OmegaConf.resolve(config)
-    seconds = train(config, profiler=None)
+    config = composed("data=shapes", "data.num_test=200", *choices)
+    config.data.num_train = int(1.2 * (WARM + TIMED) * config.batch_size) + 200
+    seconds = time_steps(config)
     print(f"{TIMED * config.batch_size / seconds:,.0f} images/s, {1e3 * seconds / TIMED:.0f} ms a "
           f"step of {config.batch_size} images, {torch.get_num_threads()} thread(s)")  # fmt: skip
     activities = [ProfilerActivity.CPU]
@@ -63,31 +62,70 @@ def main(choices: list[str]) -> None:
         record_shapes=True,
         on_trace_ready=lambda found: spent.update(by_kind(found)),
     ) as profiler:
-        train(config, profiler)
+        time_steps(config, after_step=profiler.step)
     whole = sum(spent.values())
     for kind, microseconds in sorted(spent.items(), key=lambda pair: -pair[1]):
         print(f"{kind:24s}{microseconds / whole:6.1%}{microseconds / TIMED / 1e3:10.1f} ms")
 
 
-def train(config: Any, profiler: Any) -> float:
-    """Seconds of the timed steps."""
-    splits = load_splits(config)
-    data = build_data(config, splits)
-    net = build_net(config, len(splits.train.classes))
-    classifier: Any = build_classifier(config, data, wrap(config, net), *statistics(net, data))
+def composed(*choices: str) -> Any:
+    """The config that train.py makes of these choices, which may be changed."""
+    with initialize_config_dir(str(command.CONF), version_base="1.3"):
+        config = compose("train", ["logger=csv", *choices])
+    OmegaConf.resolve(config)
+    OmegaConf.set_struct(config, False)
+    return config
+
+
+class EnoughError(Exception):
+    """As many steps as were wanted: what comes after them is not waited for."""
+
+
+def time_steps(
+    config: Any, warm: int = WARM, timed: int = TIMED, after_step: Callable[[], None] | None = None
+) -> float:
+    """Seconds of the timed steps of a training, which goes no further.
+
+    Raises:
+        LeanvitError: an epoch has fewer steps.
+    """
     ends: list[float] = []
 
-    def after_step(*_: Any) -> None:
+    def look_at_the_clock() -> None:
+        is_counted = len(ends) + 1 in (warm, warm + timed)
+        if is_counted and torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # steps are begun long before they are done
         ends.append(time.perf_counter())
-        if profiler is not None and len(ends) <= WARM + TIMED:
-            profiler.step()
+        if after_step is not None:
+            after_step()
+        if len(ends) == warm + timed:
+            raise EnoughError
 
-    classifier.on_train_batch_end = after_step
+    train(config, look_at_the_clock)
+    if len(ends) < warm + timed:
+        raise LeanvitError(
+            f"{warm + timed} steps of {config.batch_size} images are wanted, an epoch has "
+            f"{len(ends)}: give more images or a smaller batch_size"
+        )
+    return ends[warm + timed - 1] - ends[warm - 1]
+
+
+def train(config: Any, after_step: Callable[[], None]) -> None:
+    """An epoch as train.py computes it: data path, net, loss, mixing, optimizer, average.
+
+    Args:
+        after_step: may raise :class:`EnoughError`.
+    """
+    data = build_data(config, load_splits(config))
+    net = build_net(config, len(data.train.classes))
+    mean, std = statistics(net, data)
+    initialise(net, data, mean, std)
+    classifier: Any = build_classifier(config, data, wrap(config, net), mean, std)
+    classifier.on_train_batch_end = lambda *_: after_step()
     for name in OF_THE_NET:
         setattr(classifier, name, record_function(name)(getattr(classifier, name)))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, suppress(EnoughError):
         fit(classifier, data, Path(folder), 1, ema_decay=config.ema_decay, **config.trainer)
-    return ends[WARM + TIMED - 1] - ends[WARM - 1]
 
 
 def by_kind(profiler: Any) -> dict[str, float]:
@@ -125,4 +163,4 @@ def convolution(event: Any) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    command.spoken(lambda: main(sys.argv[1:]))
