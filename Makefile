@@ -6,7 +6,7 @@ SOURCE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint train eval sweep report complexity data bench start step plain clean
+.PHONY: help setup demo test lint train eval sweep report complexity data bench start step plain gpu clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -64,6 +64,9 @@ step: setup  ## measure what a training step spends its time on: make step ARGS=
 
 plain: setup  ## measure a training against a plain float32 loop of the same net, in one run
 	$(RUN) tools/against_plain.py $(ARGS)
+
+gpu: setup  ## check, time and train in 14 minutes of a CUDA machine: make gpu ARGS="out=gpu"
+	$(RUN) tools/gpu.py $(ARGS)
 
 clean:  ## remove .venv and caches; data/ and outputs/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
