@@ -144,7 +144,6 @@ def leanvit_training(turns: Turns, choices: list[str]) -> None:
 
 
 def plain_loop(turns: Turns, choices: list[str], folder: str, workers: int) -> None:
-    torch.set_num_threads(1)
     config = composed(*choices)
     loader = plain_loader(folder, workers)
     if "attention" in config.model:
