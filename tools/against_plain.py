@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from leanvit.app.command import spoken
 from leanvit.app.nets import build_net, changed
 from leanvit.data.course import TRAIN_FOLDER
 from leanvit.data.source import open_source
@@ -51,6 +52,10 @@ def main(arguments: list[str]) -> None:
     if given:
         sys.exit(f"no {next(iter(given))}= here: data.source=, workers= and names of experiments")
     data = [f"data.source={source}"] if source else ["data=shapes", "data.num_train=20000"]
+    usual = ["augment=light", "mix=none", "trainer=cpu", *data]
+    asked = {name: [f"experiment={name}", *usual] for name in names}
+    for choices in asked.values():
+        composed(*choices)  # a name that is none is told at once
     with tempfile.TemporaryDirectory() as folder:
         if source:
             unpack(Path(source), Path(folder))
@@ -58,8 +63,7 @@ def main(arguments: list[str]) -> None:
             write_images(Path(folder))
         print("images/s of training, median (least to most), one CPU thread each")
         print(f"{'experiment':16s}{f'plain, {workers} workers':>28s}{'leanvit':>28s}   ratio")
-        for name in names:
-            choices = [f"experiment={name}", "augment=light", "mix=none", "trainer=cpu", *data]
+        for name, choices in asked.items():
             plain, ours = measure(choices, folder, workers)
             ratio = statistics.median(ours) / statistics.median(plain)
             print(f"{name:16s}{spread(plain):>28s}{spread(ours):>28s}{ratio:8.2f}", flush=True)
@@ -180,4 +184,4 @@ def endless(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    spoken(lambda: main(sys.argv[1:]))

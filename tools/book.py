@@ -26,7 +26,8 @@ class Book:
         self.start = time.monotonic()
         text = path.read_text() if path.exists() else ""
         if text and not text.endswith("\n"):  # cut off: the next line is one of its own
-            path.write_text(text + "\n")
+            with path.open("a") as file:
+                file.write("\n")
         lines = map(parsed, text.splitlines())
         self.lines = [line for line in lines if line.get("choices") == self.choices]
 
@@ -36,7 +37,7 @@ class Book:
 
     @property
     def left(self) -> float:
-        return 60 * self.minutes - self.passed
+        return max(0.0, 60 * self.minutes - self.passed)
 
     def write(self, about: Mapping[str, Any], **found: Any) -> None:
         """Keep a line on disk, whatever happens next."""
@@ -56,8 +57,8 @@ class Book:
         """Write what ``do`` finds, or its error, unless it is known or too late."""
         if self.found(**about):
             return
-        if self.passed > end:
-            self.write(about, left_out=f"{end:.0f} s are over")
+        if self.passed > end or not self.left:
+            self.write(about, left_out=f"{self.passed:.0f} s are over")
             return
         try:
             self.write(about, done=True, **do(*arguments))

@@ -130,7 +130,7 @@ def time_one(
     config.compile = about["compile"]
     if config.compile:
         torch.compiler.reset()  # else a second net of a class is compiled for both sizes
-    warm, timed = (10, 40) if device.type == "cuda" else (1, 2)
+    warm, timed = (10, 20_000 // batch_size) if device.type == "cuda" else (1, 2)
     seconds = time_steps(config, warm, timed) / timed
     setup = time.perf_counter() - start - timed * seconds
     data = build_data(config, load_splits(config))
