@@ -89,25 +89,31 @@ def measure(choices: list[str], folder: str, workers: int) -> tuple[list[float],
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started here
     sides = [start(plain_loop, choices, folder, workers), start(leanvit_training, choices)]
     rates: tuple[list[float], list[float]] = ([], [])
-    for number in range(ROUNDS + 1):  # the first is not counted: memory is touched
-        for side in (0, 1) if number % 2 else (1, 0):
-            process, pipe = sides[side]
-            try:
-                pipe.send("your turn")
-                rate = pipe.recv()
-            except (EOFError, OSError):
-                sys.exit(f"{process.name} ended before its turns did")
-            if number > 0:
-                rates[side].append(rate)
-    for process, pipe in sides:
-        pipe.close()  # which ends it: Lightning would answer a signal after the step
-        process.join()
+    try:
+        # the first round is not counted: processes start, memory is touched
+        for number in range(ROUNDS + 1):
+            for side in (0, 1) if number % 2 else (1, 0):
+                rate = take_turn(*sides[side])
+                if number > 0:
+                    rates[side].append(rate)
+    finally:
+        for process, pipe in sides:
+            pipe.close()  # which ends it: Lightning would answer a signal after the step
+            process.join()
     return rates
 
 
+def take_turn(process: Any, pipe: Connection) -> float:
+    """Images/s while the other side waits."""
+    try:
+        pipe.send("your turn")
+        return pipe.recv()
+    except (EOFError, OSError):
+        sys.exit(f"{process.name} ended before its turns did")
+
+
 def start(side: Any, *arguments: Any) -> tuple[Any, Connection]:
-    """A process of its own, so that nothing that one sets is set for the other; it has made its
-    first step."""
+    """A process of its own, so that nothing that one sets is set for the other."""
     here, there = multiprocessing.Pipe()
     new = multiprocessing.get_context("spawn")
     # one that has workers may be no daemon
