@@ -74,6 +74,20 @@ train lightweight=a_vit => course/vit-a_vit-ce-shuffle-fe2dc9d4
 train lightweight=early_exit => course/vit-early_exit-ce-shuffle-1f07bac1
 train lightweight=qat => course/vit-qat-ce-shuffle-9255eac9
 """
+# our own experiments, whose heads tell what came out: a plain train.py may train something else
+# one day, these mean the same
+OUR_OWN = """
+course/cct_2_3x2-ce-shuffle-a135aedc
+course/cct_6_3x1-ce-shuffle-bbcbcfce
+course/cct_7_3x1-ce-shuffle-10d9b2c6
+course/coatnet_small-ce-shuffle-5a3028cd
+course/coatnet_tiny-ce-shuffle-a5308d44
+shapes/demo_coatnet-ce-shuffle-7cca34bf
+shapes/demo_vit-ce-shuffle-d11fe485
+course/finetune_swin_t-ce-shuffle-6c76f80d
+course/finetune_vit_b_16-ce-shuffle-53c68f45
+course/speedrun_88-ce-shuffle-1ea9aa90
+"""
 OF_A_RUN = [
     ("method=prune", "prune-82c6f016"),
     ("method=prune method.macs=0.7", "prune-ccc2c908"),
@@ -86,6 +100,12 @@ def test_finished_runs_keep_their_names(line: str) -> None:
     command, *overrides, _, name = line.split()
     request = request_of(*overrides, "outputs=/o", command=command)
     assert str(request.run_dir) == f"/o/{name}"
+
+
+@pytest.mark.parametrize("name", OUR_OWN.split())
+def test_our_own_experiments_lean_on_no_default(name: str) -> None:
+    experiment = name.rpartition("/")[2].split("-")[0]
+    assert name_of(f"experiment={experiment}") == name
 
 
 def test_a_run_that_is_taught_keeps_its_name() -> None:
