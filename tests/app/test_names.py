@@ -12,7 +12,13 @@ from leanvit.app import names
 from leanvit.app.finished import Run, find
 from leanvit.errors import LeanvitError
 
+# what a plain train.py trained then, which is no part of a name today
+RECIPE = "model=vit optimizer=adamw scheduler=cosine augment=light max_epochs=100 batch_size=128 "
+RECIPE += "ema_decay=0.999"
+THEN = f"{RECIPE} ~mix@late.mix"
 TOKENS = {
+    "recipe": RECIPE,
+    "then": THEN,
     "data": "data=shapes data.num_train=400 data.num_test=200 batch_size=64 "
     "trainer.accelerator=cpu",
     "two": "max_epochs=2 ema_decay=0.9",
@@ -21,58 +27,58 @@ TOKENS = {
 # made by the code of commit d99f170: whoever has such runs finds them, and trains none again;
 # a line is what was asked for, and behind => the name
 MADE_BEFORE = """
-train {data} {two} {net} => shapes/vit-ce-shuffle-5405c74d
-train {data} {two} model=coatnet model.dims=[16,16,32,32] model.depths=[1,1,1,1] \
+train {then} {data} {two} {net} => shapes/vit-ce-shuffle-5405c74d
+train {then} {data} {two} model=coatnet model.dims=[16,16,32,32] model.depths=[1,1,1,1] \
   model.transformer_heads=2 loss=focal sampler=balanced mix=mixup augment=course => \
   shapes/coatnet-focal-balanced-e73318c5
-train {data} max_epochs=1 model=swin loss=weighted_ce augment=trivial => \
+train {then} {data} max_epochs=1 model=swin loss=weighted_ce augment=trivial => \
   shapes/swin-weighted_ce-shuffle-3f204175
-train {data} max_epochs=1 model=pvt loss=weighted_ce augment=trivial => \
+train {then} {data} max_epochs=1 model=pvt loss=weighted_ce augment=trivial => \
   shapes/pvt-weighted_ce-shuffle-281e7014
-train {data} {two} {net} loss=class_balanced mix=none seed=0 data.imbalance=exp:10 => \
+train {then} {data} {two} {net} loss=class_balanced mix=none seed=0 data.imbalance=exp:10 => \
   shapes/vit-class_balanced-shuffle-d175c9dd
-train {data} {two} {net} loss=ldam mix=none seed=1 data.imbalance=exp:10 => \
+train {then} {data} {two} {net} loss=ldam mix=none seed=1 data.imbalance=exp:10 => \
   shapes/vit-ldam-shuffle-6dc32029
-train {data} {two} {net} loss=ohem mix=none seed=0 data.imbalance=exp:10 => \
+train {then} {data} {two} {net} loss=ohem mix=none seed=0 data.imbalance=exp:10 => \
   shapes/vit-ohem-shuffle-1b082ae0
-train {data} {two} {net} loss=vs mix=none seed=1 data.imbalance=exp:10 => \
+train {then} {data} {two} {net} loss=vs mix=none seed=1 data.imbalance=exp:10 => \
   shapes/vit-vs-shuffle-73848382
-train {data} {two} {net} loss@late.loss=ldam late.loss.beta=0.9999 late.start=0.5 mix=cmo \
+train {recipe} {data} {two} {net} loss@late.loss=ldam late.loss.beta=0.9999 late.start=0.5 mix=cmo \
   mix@late.mix=none sampler@late.sampler=class_aware optimizer=sgd data.imbalance=step:5 => \
   shapes/vit-ce-shuffle-37e5ab25
-train {data} {two} {net} sampler=progressive augment=strong mix=none => \
+train {then} {data} {two} {net} sampler=progressive augment=strong mix=none => \
   shapes/vit-ce-progressive-7f72cf4b
-train {data} {two} {net} sampler=repeat_factor augment=strong mix=remix => \
+train {then} {data} {two} {net} sampler=repeat_factor augment=strong mix=remix => \
   shapes/vit-ce-repeat_factor-0ab76d95
 pretrain {data} {two} {net} pretrain=mae => shapes/mae-vit-d9fa7bf8
 pretrain {data} {two} {net} pretrain=autoencoder => shapes/autoencoder-vit-671d78c4
-train {data} {two} {net} lightweight=dynamic_vit lightweight.keep=threshold => \
+train {then} {data} {two} {net} lightweight=dynamic_vit lightweight.keep=threshold => \
   shapes/vit-dynamic_vit-ce-shuffle-024a190f
 train {data} {two} experiment=coatnet_small data.num_train=300 => \
   shapes/coatnet_small-ce-shuffle-db5e1667
-train {data} max_epochs=1 experiment=vit_v1.8 model.readout=mean model.attention=math => \
+train {then} {data} max_epochs=1 experiment=vit_v1.8 model.readout=mean model.attention=math => \
   shapes/vit_v1.8-ce-shuffle-b1f8d21f
-train data=cifar10_lt => cifar10_lt/vit-ce-shuffle-283b52c9
-train data=cifar100_lt model=cct seed=2 => cifar100_lt/cct-ce-shuffle-c3c38890
-train data=cifar10_lt data.imbalance=step:10 data.imbalance_seed=3 loss=ldam => \
+train {then} data=cifar10_lt => cifar10_lt/vit-ce-shuffle-283b52c9
+train {then} data=cifar100_lt model=cct seed=2 => cifar100_lt/cct-ce-shuffle-c3c38890
+train {then} data=cifar10_lt data.imbalance=step:10 data.imbalance_seed=3 loss=ldam => \
   cifar10_lt/vit-ldam-shuffle-00836461
-train => course/vit-ce-shuffle-49d6f286
-train data.source=/data/course.zip model=coatnet optimizer.lr=0.0005 => \
+train {then} => course/vit-ce-shuffle-49d6f286
+train {then} data.source=/data/course.zip model=coatnet optimizer.lr=0.0005 => \
   course/coatnet-ce-shuffle-d547d6d5
-train data=cifar100 model=swin_t loss=vs sampler=repeat_factor => \
+train {then} data=cifar100 model=swin_t loss=vs sampler=repeat_factor => \
   cifar100/swin_t-vs-repeat_factor-5f00f533
-train data=cifar10 model=vit_b_16 model.weights=/w/vit.pth model.finetune=head => \
+train {then} data=cifar10 model=vit_b_16 model.weights=/w/vit.pth model.finetune=head => \
   cifar10/vit_b_16-ce-shuffle-6a00d13e
-train experiment=vit_v1.4 seed=1 => course/vit_v1.4-ce-shuffle-13724c23
-train experiment=early_exit_vit => course/early_exit_vit-early_exit-ce-shuffle-a44c5ec4
+train {then} experiment=vit_v1.4 seed=1 => course/vit_v1.4-ce-shuffle-13724c23
+train {then} experiment=early_exit_vit => course/early_exit_vit-early_exit-ce-shuffle-a44c5ec4
 train experiment=finetune_swin_t trainer=gpu => course/finetune_swin_t-ce-shuffle-ca0fc1e6
-train data=folder data.source=/data/birds monitor=val/loss => folder/vit-ce-shuffle-ecd4971b
+train {then} data=folder data.source=/data/birds monitor=val/loss => folder/vit-ce-shuffle-ecd4971b
 pretrain data=cifar10 pretrain.mask_ratio=0.5 => cifar10/mae-vit-4c2f5211
-train lightweight=tome => course/vit-tome-ce-shuffle-6d13791c
-train lightweight=evit => course/vit-evit-ce-shuffle-7c04c00b
-train lightweight=a_vit => course/vit-a_vit-ce-shuffle-fe2dc9d4
-train lightweight=early_exit => course/vit-early_exit-ce-shuffle-1f07bac1
-train lightweight=qat => course/vit-qat-ce-shuffle-9255eac9
+train {then} lightweight=tome => course/vit-tome-ce-shuffle-6d13791c
+train {then} lightweight=evit => course/vit-evit-ce-shuffle-7c04c00b
+train {then} lightweight=a_vit => course/vit-a_vit-ce-shuffle-fe2dc9d4
+train {then} lightweight=early_exit => course/vit-early_exit-ce-shuffle-1f07bac1
+train {then} lightweight=qat => course/vit-qat-ce-shuffle-9255eac9
 """
 # our own experiments, whose heads tell what came out: a plain train.py may train something else
 # one day, these mean the same
@@ -109,7 +115,8 @@ def test_our_own_experiments_lean_on_no_default(name: str) -> None:
 
 
 def test_a_run_that_is_taught_keeps_its_name() -> None:
-    config = config_of("lightweight=distill", "lightweight.teacher=/runs/teacher")
+    taught = ["lightweight=distill", "lightweight.teacher=/runs/teacher"]
+    config = config_of(*THEN.split(), *taught)
     name = names.training_name(own(config), config.hydra.runtime.choices)
     assert name == "course/vit-distill-ce-shuffle-f2dd5aab"
 
@@ -139,12 +146,19 @@ def seedless(*overrides: str, **about: object) -> str:
 
 
 def test_a_value_that_is_typed_is_no_other_than_the_same_by_default() -> None:
-    assert hash_of() == hash_of("max_epochs=100", "model=vit", "optimizer.lr=0.001")
+    config = config_of()
+    model = config.hydra.runtime.choices.model
+    typed = [
+        f"max_epochs={config.max_epochs}",
+        f"model={model}",
+        f"optimizer.lr={config.optimizer.lr}",
+    ]
+    assert hash_of() == hash_of(*typed)
 
 
 @pytest.mark.parametrize("change", ["seed=1", "optimizer.lr=0.01", "model.depth=3", "loss=focal"])
 def test_what_changes_the_result_changes_the_name(change: str) -> None:
-    assert hash_of() != hash_of(change)
+    assert hash_of("model=vit") != hash_of("model=vit", change)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +233,7 @@ def as_the_old_code_kept_it(config: DictConfig) -> DictConfig:
 def test_a_second_stage_of_the_old_code_is_found_by_its_values(tmp_path: Path) -> None:
     """It was hashed with its command line, which is not kept."""
     first = leave_first_stage(tmp_path, "model=vit", "model.depth=2")
-    asked = [f"pretrained={first}", "classifier=retrain", f"outputs={tmp_path}"]
+    asked = [f"pretrained={first}", "classifier=retrain", "optimizer=adamw", f"outputs={tmp_path}"]
     today = request_of(*asked)
     assert today.run_dir.parent == first.parent and not today.run_dir.exists()
     others = request_of(*asked, "max_epochs=3")
@@ -243,12 +257,13 @@ def test_a_second_stage_of_the_old_code_is_found_by_its_values(tmp_path: Path) -
 
 
 def test_runs_of_the_old_code_are_read_in_todays_words(tmp_path: Path) -> None:
-    first = leave_first_stage(tmp_path, "data=cifar10_lt", "seed=3")
+    asked = ["data=cifar10_lt", "model=vit", "optimizer=adamw"]
+    first = leave_first_stage(tmp_path, *asked, "seed=3")
     config = as_the_old_code_kept_it(OmegaConf.load(first / "config.yaml"))
     config.data._target_ = "leanvit.data.cifar10_lt.cifar10_lt"
     del config["split_seed"], config["choices"], config.data["imbalance_seed"]
     OmegaConf.save(config, first / "config.yaml")
-    run, composed = Run(first), config_of("data=cifar10_lt")
+    run, composed = Run(first), config_of(*asked)
     assert run.config.split_seed == 3 and run.config.data.imbalance_seed == 0
     assert run.config.data._target_ == composed.data._target_
     assert run.config.optimizer._target_ == composed.optimizer._target_

@@ -14,7 +14,7 @@ from leanvit.errors import LeanvitError
     [
         (["model=vitt"], ["no model=vitt", "did you mean vit"]),
         (["loss=zzz"], ["no loss=zzz", "ce, class_balanced, focal"]),
-        (["model.hedas=4"], ["model.hedas", "did you mean heads"]),
+        (["model.hedas=4", "model=vit"], ["model.hedas", "did you mean heads"]),
         (["lightweight.r=8"], ["without a lightweight", "lightweight=..."]),
         (["experiment=vit_v1.4444"], ["did you mean vit_v1.4"]),
         (["max_epochs"], ["max_epochs"]),
