@@ -34,10 +34,12 @@ def refusal(*overrides: str) -> str:
 
 
 def test_a_request_is_one_value_that_nobody_changes() -> None:
-    request = request_of("data=shapes", "model.depth=3", "loss@late.loss=ldam")
-    assert request.given == {"data": "shapes", "model.depth": 3, "loss@late.loss": "ldam"}
-    assert request.overrides == ["data=shapes", "model.depth=3", "loss@late.loss=ldam"]
+    asked = ["data=shapes", "model=vit", "model.depth=3", "loss@late.loss=ldam"]
+    request = request_of(*asked)
+    given = {"data": "shapes", "model": "vit", "model.depth": 3, "loss@late.loss": "ldam"}
+    assert request.given == given and request.overrides == asked
     assert request.choices["model"] == "vit" and request.choices["loss@late.loss"] == "ldam"
+    assert request.choices["sampler"] == "shuffle"  # by default
     assert not any(key.startswith("hydra") for key in request.choices)
     assert request.begins is request.teacher is request.classifier is request.wants_head is None
     assert not (request.in_grid or request.is_finished or request.trains_nothing)
@@ -48,9 +50,9 @@ def test_a_request_is_one_value_that_nobody_changes() -> None:
 
 
 def test_overrides_leave_out_groups_seeds_and_places() -> None:
-    request = request_of("model=vit", "model.depth=3", "seed=4", "data.source=x", "+a.b=c",
-                         "outputs=o", "num_workers=3", "model.readout=mean")  # fmt: skip
-    assert overrides_of(request) == {"model.depth": 3, "a.b": "c", "model.readout": "mean"}
+    asked = ["model=vit", "~mix@late.mix", "model.depth=3", "model.readout=mean", "seed=4"]
+    request = request_of(*asked, "data.source=x", "+a.b=c", "outputs=o", "num_workers=3")
+    assert overrides_of(request) == {"model.depth": 3, "model.readout": "mean", "a.b": "c"}
 
 
 def test_values_are_read_as_hydra_reads_them() -> None:
@@ -80,17 +82,17 @@ def test_the_net_the_images_the_split_and_the_seed_are_taken_over(
 
 def test_single_values_of_what_is_taken_over_can_be_given(first: Path) -> None:
     begin = f"pretrained={first}"
-    second = request_of(begin, "model.drop_path_rate=0.2", "data.image_size=64", "seed=5")
-    assert second.config.model.drop_path_rate == 0.2 and second.config.seed == 5
+    second = request_of(begin, "model.attention=math", "data.image_size=64", "seed=5")
+    assert second.config.model.attention == "math" and second.config.seed == 5
     assert second.config.model._target_.endswith(".CoAtNet")
     assert second.config.data.image_size == second.config.model.image_size == 64
-    with pytest.raises(Exception, match="transformer_dim_head") as caught:  # the ViT has none
+    with pytest.raises(Exception, match="transformer_dim_head") as caught:  # no default net has it
         request_of(begin, "model.transformer_dim_head=16")
     assert "there is no model.transformer_dim_head" in explain(caught.value)
     second = request_of(begin, "model=coatnet", "model.transformer_dim_head=16")
     assert second.config.model.transformer_dim_head == 16
     assert second.config.model.drop_path_rate == 0.3  # the rest is still the run's
-    assert f"there is no model.heads in pretrained={first}" in refusal(begin, "model.heads=4")
+    assert f"there is no model.heads in pretrained={first}" in refusal(begin, "++model.heads=4")
 
 
 def test_another_name_is_taken_as_composed(first: Path, capsys: pytest.CaptureFixture) -> None:
@@ -108,11 +110,16 @@ def test_a_second_stage_is_named_by_the_values_it_took_over(
 ) -> None:
     begin = f"pretrained={first}"
     plain = request_of(begin).run_dir
-    for same in ("model.drop_path_rate=0.3", "split_seed=0", "val_fraction=0.1", "seed=0"):
-        assert request_of(begin, same).run_dir == plain, same
-    changes = ["model.drop_path_rate=0.1", "split_seed=1", "val_fraction=0.2",
+    for same in (
+        "model=coatnet model.drop_path_rate=0.3",
+        "split_seed=0",
+        "val_fraction=0.1",
+        "seed=0",
+    ):
+        assert request_of(begin, *same.split()).run_dir == plain, same
+    changes = ["model=coatnet model.drop_path_rate=0.1", "split_seed=1", "val_fraction=0.2",
                "data.image_size=64", "seed=1", "max_epochs=3"]  # fmt: skip
-    dirs = [request_of(begin, change).run_dir for change in changes]
+    dirs = [request_of(begin, *change.split()).run_dir for change in changes]
     assert len({plain, *dirs}) == len(changes) + 1
     assert all(path.name.startswith("coatnet-ce-shuffle-") for path in dirs)
     capsys.readouterr()
@@ -156,12 +163,12 @@ def test_images_that_the_first_stage_saw_are_told_of(
 
 
 def test_the_row_of_a_second_stage_tells_what_it_brings(first: Path) -> None:
-    second = request_of(f"pretrained={first}", "classifier=retrain", "model.dropout=0.1")
+    second = request_of(f"pretrained={first}", "classifier=retrain", "model.attention=math")
     told = row_choices(second)
     assert (told["model"], told["classifier"], told["lightweight"]) == ("coatnet", "retrain", None)
     assert told["pretrained"] == "coatnet-ce-shuffle"
     assert overrides_of(request_of(f"pretrained={first}")) == {"model.drop_path_rate": 0.3}
-    assert overrides_of(second) == {"model.drop_path_rate": 0.3, "model.dropout": 0.1}
+    assert overrides_of(second) == {"model.drop_path_rate": 0.3, "model.attention": "math"}
     own_name = request_of(f"pretrained={first}", "model=coatnet")  # means the run's own values
     assert overrides_of(own_name) == {"model.drop_path_rate": 0.3}
     assert overrides_of(request_of(f"pretrained={first}", "model=vit")) == {}

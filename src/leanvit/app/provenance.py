@@ -65,7 +65,8 @@ def overrides_of(request: Request) -> dict[str, Any]:
                   if request.given.get(part, own.get(part)) == own.get(part))  # fmt: skip
     found = {key: value for key, value in kept.items() if key.startswith(taken)}
     for key, value in request.given.items():
-        is_choice = key in request.choices or key.split(".")[0] in (*names.NO_CHOICE, "hydra")
+        is_choice = key in request.choices or "@" in key  # also ~mix@late.mix, which leaves none
+        is_choice = is_choice or key.split(".")[0] in (*names.NO_CHOICE, "hydra")
         if not is_choice and key not in NO_OVERRIDE:
             plain = isinstance(value, int | float | bool | type(None))
             found[key] = value if plain else str(value)
