@@ -18,7 +18,7 @@ from leanvit.app.build import make
 from leanvit.app.nets import build_net
 from leanvit.errors import LeanvitError
 
-SHAPES = ["data=shapes", "trainer=cpu"]
+SHAPES = ["data=shapes", "model=vit", "augment=light", "trainer=cpu"]
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_on_the_command_line_it_is_one_line(
 ) -> None:
     if script == "compress.py":
         given += f" run={finished(tmp_path)}"
-    shapes = SHAPES if script != "compress.py" else SHAPES[1:]
+    shapes = SHAPES if script != "compress.py" else ["trainer=cpu"]
     done = call(script, *shapes, *given.split(), f"outputs={tmp_path}/outputs")
     lines = [line for line in done.stderr.splitlines() if not line.startswith(str(tmp_path))]
     assert (done.returncode, done.stdout, len(lines)) == (status, "", 1), done.stderr
@@ -152,6 +152,7 @@ def test_a_value_that_cannot_be_is_named(given: str, refused: Callable[..., str]
         ("model=coatnet data.image_size=36", "36"),
         ("model.num_classes=3 loss=focal loss.alpha=[1,2]", "loss.alpha"),
         ("loss@late.loss=ldam late.start=0.999", "no epoch is left before it or after it"),
+        ("sampler@late.sampler=balanced max_epochs=2", "no epoch is left before it or after it"),
         ("mix=cmo mix@late.mix=cmo late.mix.exponent=0.5", "draw partners by other values"),
         ("max_epochs=0", "at least 1: only a net taken over may stay as is"),
         ("lightweight=distill", "wants a teacher: lightweight.teacher="),
@@ -232,9 +233,9 @@ def test_compression_refuses_as_well(
         "visualize.py run={run} num_images=few",
         "visualize.py run={run} num_images=0",
         "visualize.py run={run} block=-1",
-        "complexity.py measure=false model.dim=0",
+        "complexity.py measure=false model=vit model.dim=0",
         "complexity.py measure=false model=coatnet model.dims=[0,1]",
-        "complexity.py model.depth=1 format=xml",
+        "complexity.py model=vit model.depth=1 format=xml",
     ],
 )
 def test_what_reads_finished_runs_refuses_as_well(
@@ -260,7 +261,8 @@ def test_what_is_taken_is_not_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         raise ReachedError
 
     monkeypatch.setattr(train, "load_splits", read)
-    for net in (TINY_VIT, TINY_COATNET):
+    too_short_to_end_it = [*TINY_VIT, "max_epochs=1", "mix=cutmix", "mix@late.mix=none"]
+    for net in (TINY_VIT, TINY_COATNET, too_short_to_end_it):
         done = call("train.py", *TINY_DATA, *net, "trainer=cpu", f"outputs={tmp_path}")
         assert done.returncode == 1 and "Reached" in done.stderr
 

@@ -145,7 +145,9 @@ def check_phases(config: DictConfig) -> None:
     values.check(late_epoch, {"start": config.late.start}, "late.")
     first = late_epoch(config.late.start, config.max_epochs)
     is_deferred = any(key in config.late for key in ("loss", "sampler", "mix"))
-    if is_deferred and not 0 < first < config.max_epochs:
+    # an end of mixing may lie beyond a training of an epoch or two
+    has_to_come = "loss" in config.late or "sampler" in config.late
+    if has_to_come and not 0 < first < config.max_epochs:
         raise LeanvitError(
             f"late.start={config.late.start} of max_epochs={config.max_epochs} is epoch {first}: "
             "no epoch is left before it or after it"
