@@ -17,7 +17,7 @@ SCRIPTS = sorted(path.name for path in (ROOT / "src").glob("*.py"))
 HEAVY = {"torch", "lightning", "torchvision", "torchmetrics", "matplotlib", "pandas", "timm"}
 SLIPS = {
     "train.py model=vitt": "there is no model=vitt: did you mean vit",
-    "train.py model.depht=3": "there is no model.depht: did you mean depth",
+    "train.py model=vit model.depht=3": "there is no model.depht: did you mean depth",
     "train.py loss=ce,focal": "gives several values: for a grid of them add -m",
     "train.py loss=ce -m seed=1": "-m stands before all choices, or after them",
     "pretrain.py pretrain=mea": "did you mean mae",

@@ -207,8 +207,8 @@ def test_every_command_that_makes_runs_compares_them(command: str) -> None:
 
 def test_a_slip_in_one_job_is_told_beside_the_others(tmp_path: Path) -> None:
     """Composed by Hydra before a job begins: nothing is trained."""
-    done = call("train.py", "-m", "data=shapes", "model.depth=1", "loss=ce,zzz",
-                f"outputs={tmp_path}")  # fmt: skip
+    done = call("train.py", "-m", "data=shapes", "model=vit", "model.depth=1",
+                "loss=ce,zzz", f"outputs={tmp_path}")  # fmt: skip
     assert done.returncode in (1, 2) and "there is no loss=zzz" in done.stderr
 
 

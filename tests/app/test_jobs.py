@@ -13,7 +13,7 @@ from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call, nothing_stays_chang
 
 from leanvit.app import jobs
 
-SMALL = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "trainer=cpu"]
+SMALL = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "batch_size=64", "trainer=cpu"]
 
 
 def failed(outputs: Path, *overrides: str) -> str:

@@ -40,7 +40,8 @@ pytestmark = pytest.mark.xdist_group("train")  # one fixture for all
 # after half of the epochs other losses, samplers and mixings hold: a killed run must find them too
 PHASES = ["loss@late.loss=class_balanced", "sampler@late.sampler=balanced", "mix@late.mix=none"]
 PHASES += ["mix=cmo", "late.start=0.5"]
-TINY = [*TINY_DATA, *TINY_COATNET, *PHASES, "max_epochs=4", "batch_size=32", "trainer=cpu"]
+TINY = [*TINY_DATA, *TINY_COATNET, *PHASES, "max_epochs=4", "batch_size=32", "ema_decay=0.999"]
+TINY += ["trainer=cpu"]
 
 
 @pytest.fixture(scope="module")
