@@ -118,16 +118,22 @@ def orthogonalised(
     X <- (first + third X X^T + fifth (X X^T)^2) X, ``num_iterations`` times. Float32 because the
     eigenvalues of X X^T are the squares of X's singular values: bfloat16 would lose the small ones.
     """
-    first, third, fifth = QUINTIC
     matrices = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     gram = matrices @ matrices.mT
-    product = torch.eye(gram.shape[1], device=gram.device).expand_as(gram)
-    for _ in range(num_iterations):
-        odd = torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth)
-        odd.diagonal(dim1=1, dim2=2).add_(first)
-        product = odd @ product
-        gram = odd @ gram @ odd
+    factor = product = _factor(gram)
+    for _ in range(num_iterations - 1):
+        gram = factor @ gram @ factor
+        factor = _factor(gram)
+        product = factor @ product
     return product.bfloat16() @ matrices.bfloat16()
+
+
+def _factor(gram: Float32[Tensor, "batch rows rows"]) -> Float32[Tensor, "batch rows rows"]:
+    """What an iteration multiplies X by; it commutes with X X^T."""
+    first, third, fifth = QUINTIC
+    factor = torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth)
+    factor.diagonal(dim1=1, dim2=2).add_(first)
+    return factor
 
 
 def muon(
