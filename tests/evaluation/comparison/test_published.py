@@ -1,6 +1,7 @@
 """The published tables beside finished runs."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ def test_a_net_shows_its_best_recipe_by_validation_and_no_other_net(
     assert float(small["accuracy"]) == pytest.approx(1 - 13.5 / 90)
     assert small["interval_over"] == "2 seeds" and len(small["runs"].split()) == 2
     assert float(wide["accuracy"]) == pytest.approx(0.9) and wide["interval_over"] == "images"
-    assert lost["accuracy"] == lost["runs"] == ""
+    assert lost["accuracy"] == lost["runs"] == lost["hardware"] == ""
+    trained_on = json.loads((runs[0] / "metrics.json").read_text())["training"]["device"]
+    assert trained_on and small["hardware"].endswith(trained_on)
 
 
 def test_what_is_not_trained_says_so(tmp_path: Path, tables: Path) -> None:

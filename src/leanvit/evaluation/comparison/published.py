@@ -92,7 +92,7 @@ def _is_unchanged(row: Row) -> bool:
 
 def _hardware(run: Path) -> str:
     told = read_run(run)
-    device = str(told["training"].get("hardware", ""))
+    device = str(told["training"].get("device", ""))
     processor = str(told.get("machine", {}).get("cpu", ""))
     return f"{processor}, {device}" if device.startswith("cpu") and processor else device
 
@@ -104,7 +104,7 @@ def _cells(line: Line) -> dict[str, str]:
     return {
         "net": line.experiment,
         "MACs G": digits(line.macs / 1e9),
-        "published %": percent(line.accuracy),
+        "published %": f"{100 * line.accuracy:.2f}",  # as the tables have it
         "ours %": ours,
         "difference": points(row.accuracy - line.accuracy) if row else "",
         "seeds": str(len(row.runs)) if row else "",
