@@ -32,6 +32,7 @@ from torch.nn.functional import cross_entropy
 
 from leanvit.app.build import build_data, load_splits, wants_compile
 from leanvit.app.command import CONF, spoken
+from leanvit.app.names import PUBLISHED
 from leanvit.app.nets import build_net
 from leanvit.augment.normalise import normalise
 from leanvit.data.loader import make_loader
@@ -73,7 +74,7 @@ def main() -> None:
 
 def all_macs() -> dict[str, float]:
     """G MACs of each published row, and 0 for what is trained before them."""
-    with (CONF / "experiment" / "published.csv").open(newline="") as file:
+    with PUBLISHED.open(newline="") as file:
         rows = {row["experiment"]: float(row["macs_G"]) for row in csv.DictReader(file)}
     return {FIRST: 0.0, **rows}
 
