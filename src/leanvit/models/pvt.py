@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from leanvit.contracts import Heads
 from leanvit.errors import LeanvitError
 from leanvit.models.attention import Kernel, attend
-from leanvit.models.convolution_parts import StochasticDepth
+from leanvit.models.convolution_parts import DepthwiseConv2d, StochasticDepth
 from leanvit.models.readout import Readout
 from leanvit.values import Count, Positive, ShareBelowOne
 
@@ -137,7 +137,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(dim, hidden),
             Rearrange("batch (height width) dim -> batch dim height width", height=map_size),
-            nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden),
+            DepthwiseConv2d(hidden, 3),
             Rearrange("batch dim height width -> batch (height width) dim"),
             nn.GELU(),
             nn.Dropout(dropout),
