@@ -14,7 +14,6 @@ Each result is a line of <folder>/gpu.jsonl as soon as it is there. The same com
 stop: what has its line is not done again, an unfinished run goes on after its last epoch.
 """
 
-import csv
 import json
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from leanvit.app.names import PUBLISHED
 from leanvit.app.nets import build_net
 from leanvit.augment.normalise import normalise
 from leanvit.data.loader import make_loader
+from leanvit.evaluation.published import read_published
 from leanvit.training.data_module import ImageDataModule
 
 TRAIN = CONF.parent / "src" / "train.py"
@@ -74,9 +74,8 @@ def main() -> None:
 
 def all_macs() -> dict[str, float]:
     """G MACs of each published row, and 0 for what is trained before them."""
-    with PUBLISHED.open(newline="") as file:
-        rows = {row["experiment"]: float(row["macs_G"]) for row in csv.DictReader(file)}
-    return {FIRST: 0.0, **rows}
+    rows = read_published(PUBLISHED).items()
+    return {FIRST: 0.0, **{name: row.macs / 1e9 for name, row in rows}}
 
 
 def cheapest_first(macs: Mapping[str, float]) -> list[str]:

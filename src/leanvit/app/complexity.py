@@ -1,6 +1,5 @@
 """complexity.py: what nets cost, counted and measured; no data are read, no weights are loaded."""
 
-import csv
 import itertools
 import json
 import sys
@@ -30,11 +29,11 @@ from leanvit.evaluation.cost.cost_table import (
     PARAMS_TOLERANCE,
     Measured,
     Net,
-    Published,
     failures,
     print_nets,
 )
 from leanvit.evaluation.cost.speed import measure_speed
+from leanvit.evaluation.published import Published, read_published
 from leanvit.memory import keep_freed_memory
 
 CONF = names.ROOT / "conf"
@@ -96,13 +95,8 @@ def published_jobs(choices: Sequence[str]) -> list[Job]:
     """
     if choices:
         raise HydraException(f"published=true takes no other choices: leave out {choices[0]}")
-    jobs = []
-    with names.PUBLISHED.open(newline="") as file:
-        for row in csv.DictReader(file):
-            params, macs = round(float(row["params_M"]) * 1e6), round(float(row["macs_G"]) * 1e9)
-            published = Published(float(row["accuracy"]), params, macs, row["note"])
-            jobs.append(Job([f"experiment={row['experiment']}"], [row["experiment"]], published))
-    return jobs
+    rows = read_published(names.PUBLISHED).items()
+    return [Job([f"experiment={name}"], [name], published) for name, published in rows]
 
 
 def examine_all(jobs: Sequence[Job], measuring: bool) -> list[Net]:

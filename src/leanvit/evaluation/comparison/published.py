@@ -6,7 +6,6 @@
   it. Ours has a 95 % interval over seeds, or over test images where there is one seed.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.console import Console
 
 from leanvit.evaluation.comparison.compare import Row, Table, compare
 from leanvit.evaluation.comparison.runs import read_run
+from leanvit.evaluation.published import Published, read_published
 from leanvit.evaluation.tables import (
     csv_text,
     digits,
@@ -38,12 +38,12 @@ CAPTION = (
 
 @dataclass(frozen=True)
 class Line:
-    """A published net, and its best row if it was trained; accuracies are fractions of 1."""
+    """A published net, and its best row and what that ran on if it was trained."""
 
     experiment: str
-    accuracy: float
-    macs: float
+    published: Published
     row: Row | None
+    hardware: str
 
 
 def write_published(runs: Sequence[Path], tables: Path, folder: Path) -> list[Line]:
@@ -51,14 +51,14 @@ def write_published(runs: Sequence[Path], tables: Path, folder: Path) -> list[Li
 
     Args:
         runs: directories of finished runs, of these experiments and of others.
-        tables: the CSV of ``experiment``, ``accuracy``, ``macs_G``.
+        tables: the CSV of the published tables.
 
     Raises:
         LeanvitError: a directory is not a finished run, or ``folder`` cannot be written.
     """
     found = compare(runs)
-    lines = [_line(published, found) for published in _read(tables)]
-    lines.sort(key=lambda line: line.macs)
+    lines = [_line(name, row, found) for name, row in read_published(tables).items()]
+    lines.sort(key=lambda line: line.published.macs)
     markdown = "\n".join([*markdown_table([_cells(line) for line in lines]), "", CAPTION, ""])
     write_texts(folder / "published", markdown, csv_text([_values(line) for line in lines]))
     return lines
@@ -72,17 +72,11 @@ def print_published(lines: Sequence[Line], console: Console | None = None) -> No
     show(console or Console(), "Published nets", cells, words, CAPTION, droppable)
 
 
-def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _line(published: dict[str, str], tables: Sequence[Table]) -> Line:
-    name = published["experiment"]
+def _line(name: str, published: Published, tables: Sequence[Table]) -> Line:
     rows = [row for table in tables if table.data == DATA for row in table.rows]
     own = [row for row in rows if row.settings.get("experiment") == name and _is_unchanged(row)]
     best = max(own, key=lambda row: row.validation, default=None)
-    return Line(name, float(published["accuracy"]), 1e9 * float(published["macs_G"]), best)
+    return Line(name, published, best, _hardware(best.runs[0]) if best else "")
 
 
 def _is_unchanged(row: Row) -> bool:
@@ -103,15 +97,15 @@ def _cells(line: Line) -> dict[str, str]:
     ours = f"{percent(row.accuracy)} {interval(*row.interval, percent)}" if row else UNTRAINED
     return {
         "net": line.experiment,
-        "MACs G": digits(line.macs / 1e9),
-        "published %": f"{100 * line.accuracy:.2f}",  # as the tables have it
+        "MACs G": digits(line.published.macs / 1e9),
+        "published %": f"{100 * line.published.accuracy:.2f}",  # as the tables have it
         "ours %": ours,
-        "difference": points(row.accuracy - line.accuracy) if row else "",
+        "difference": points(row.accuracy - line.published.accuracy) if row else "",
         "seeds": str(len(row.runs)) if row else "",
         "validation %": percent(row.validation) if row else "",
         "PFLOP": digits(row.pflop) if row and row.pflop is not None else "",
         "minutes": digits(row.seconds / 60) if row else "",
-        "hardware": _hardware(row.runs[0]) if row else "",
+        "hardware": line.hardware,
     }
 
 
@@ -121,8 +115,8 @@ def _values(line: Line) -> dict[str, Any]:
     low, high = row.interval if row else (None, None)
     return {
         "experiment": line.experiment,
-        "macs": line.macs,
-        "published": line.accuracy,
+        "macs": line.published.macs,
+        "published": line.published.accuracy,
         "accuracy": row and row.accuracy,
         "interval_low": low,
         "interval_high": high,
@@ -130,7 +124,7 @@ def _values(line: Line) -> dict[str, Any]:
         "validation": row and row.validation,
         "pflop": row and row.pflop,
         "seconds": row and row.seconds,
-        "hardware": row and _hardware(row.runs[0]),
+        "hardware": line.hardware,
         "settings": row and " ".join(f"{k}={v}" for k, v in sorted(row.settings.items())),
         "runs": row and " ".join(map(str, row.runs)),
     }

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from leanvit.evaluation.cost.cost import Cost
 from leanvit.evaluation.cost.speed import Speed
+from leanvit.evaluation.published import Published
 from leanvit.evaluation.tables import say, show
 
 WORDS = ("net", "part", "differs")  # columns that are no numbers
@@ -35,18 +36,6 @@ class Measured(Speed):
 
     device: str
     precision: str
-
-
-@dataclass(frozen=True)
-class Published:
-    """A row of the published tables; ``*_agree``: thop counts the same for our net."""
-
-    accuracy: float
-    params: int
-    macs: int
-    note: str
-    params_agree: bool | None = None  # None: not counted yet
-    macs_agree: bool | None = None
 
 
 @dataclass(frozen=True)
