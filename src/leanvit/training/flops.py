@@ -73,6 +73,11 @@ class Products(TorchDispatchMode):
         super().__init__()
         self.flops, self.times = 0, times
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: torch would import torch._dynamo, for seconds, to mark what nobody compiles."""
+        return False
+
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:

@@ -2,15 +2,16 @@
 
 Two countings stand side by side, because published tables use the second:
 
-- ``macs`` are half the floating-point operations that PyTorch's own counter sees in every matrix
-  product and convolution, the two products of attention included. They equal the closed form.
+- ``macs`` are half the floating-point operations of every matrix product and convolution, by
+  PyTorch's own formulas, the two products of attention included. They equal the closed form.
 - ``thop_params`` and ``thop_macs`` are what thop (https://github.com/Lyken17/pytorch-OpCounter)
   reports: no attention products and no bare ``nn.Parameter``, but four operations for each value
   that an affine normalisation reads.
 
-Both look at one forward pass of a copy without storage (the meta device): the figures do not depend
-on where the net lives, fused attention is counted as its plain products, and a large net costs no
-memory.
+Both look at one forward pass of a copy in float32 on the CPU, so that the figures do not depend on
+where the net lives, and fused attention is counted as its plain products. A net without storage
+stays without: a large one then costs no memory. Others go without only at a price, since the first
+operation on torch's meta device imports torch._dynamo, for longer than most nets take.
 """
 
 import copy
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from leanvit.contracts import Method, NetOfSteps, plain_net
 from leanvit.training.flops import Products
@@ -54,6 +55,7 @@ class Cost:
     parts: tuple[Part, ...]
 
 
+@torch.inference_mode(False)  # which would not open up what consists of several operations
 @torch.no_grad()
 def cost(net: nn.Module, image_size: int) -> Cost:
     """Count what ``net`` costs for one image of ``image_size`` x ``image_size`` pixels, 3 channels.
@@ -65,9 +67,9 @@ def cost(net: nn.Module, image_size: int) -> Cost:
     # keep_vars gives the tensors themselves, so that a shared one is recognised by its identity.
     saved = net.state_dict(keep_vars=True).values()
     weights = {id(weight): weight for weight in saved if isinstance(weight, Tensor)}
-    shadow = _meta_copy(net)
-    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
-    images = torch.empty(1, 3, image_size, image_size, dtype=dtype, device="meta")
+    device = "meta" if any(weight.is_meta for weight in net.parameters()) else "cpu"
+    shadow = copy.deepcopy(net).to(device, torch.float32).eval()
+    images = torch.zeros(1, 3, image_size, image_size, device=device)
     macs, attention_macs, thop_macs, thop_params, macs_of = _count(shadow, images)
     return Cost(
         params=sum(p.numel() for p in net.parameters()),
@@ -81,24 +83,13 @@ def cost(net: nn.Module, image_size: int) -> Cost:
     )
 
 
-def _meta_copy(net: nn.Module) -> nn.Module:
-    """A copy of ``net`` in evaluation mode whose tensors have shapes and no storage."""
-    # deepcopy takes what the memo holds for a copy made already: no weight is ever copied.
-    memo: dict[int, object] = {}
-    for parameter in net.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
-    for buffer in net.buffers():
-        memo[id(buffer)] = buffer.detach().to("meta")
-    return copy.deepcopy(net, memo).eval()
-
-
 def _count(shadow: nn.Module, images: Tensor) -> tuple[int, int, float, float, dict[str, int]]:
     """MACs, attention's MACs, thop's MACs and parameters; the MACs of each part that is entered.
 
     What a part does while another one runs it counts for that other one. The hooks stay: ``shadow``
     is a copy.
     """
-    counter = FlopCounterMode(display=False)
+    counter = Products(lambda _: 1)
     macs_of: dict[str, int] = {}
     entered: list[str] = []
     before = 0
@@ -106,13 +97,13 @@ def _count(shadow: nn.Module, images: Tensor) -> tuple[int, int, float, float, d
     def enter(name: str) -> None:
         nonlocal before
         if not entered:
-            before = counter.get_total_flops() // 2
+            before = counter.flops // 2
         entered.append(name)
 
     def leave(name: str) -> None:
         entered.pop()
         if not entered:
-            spent = counter.get_total_flops() // 2 - before
+            spent = counter.flops // 2 - before
             macs_of[name] = macs_of.get(name, 0) + spent
 
     for name, part in _named_parts(shadow):
@@ -130,12 +121,13 @@ def _count(shadow: nn.Module, images: Tensor) -> tuple[int, int, float, float, d
         for kind in {type(part) for part in shadow.modules()}
         if not register_hooks.keys().isdisjoint(kind.__mro__)
     }
-    # The counter opens up what consists of several operations, so it must come first to them.
     # thop keeps its sums in buffers, and reads them: those need storage even where the caller
     # builds its nets on the meta device.
-    with Products(_without_weight_of(shadow)) as attention, counter, torch.device("cpu"):
+    plain_attention = sdpa_kernel(SDPBackend.MATH)  # the fused kernel is not counted
+    weightless = Products(_without_weight_of(shadow))
+    with plain_attention, weightless as attention, counter, torch.device("cpu"):
         thop_macs, thop_params = thop.profile(shadow, (images,), rules, verbose=False)
-    macs = counter.get_total_flops() // 2
+    macs = counter.flops // 2
     return macs, attention.flops // 2, thop_macs, thop_params, macs_of
 
 
