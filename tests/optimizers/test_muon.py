@@ -57,10 +57,16 @@ class LiteralMuon:
             parameter.sub_(self.lr * 0.2 * max(rows, columns) ** 0.5 * x.reshape(parameter.shape))
 
 
+@pytest.mark.parametrize("rounding", [1e-4, 0.05])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("make", [vit, coatnet])
-def test_a_literal_twin_goes_the_same_way(make: Any) -> None:
+def test_a_literal_twin_goes_the_same_way(
+    make: Any, layout: Any, rounding: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
-    ours = make().to(memory_format=torch.channels_last).eval()
+    ours = make().to(memory_format=layout).eval()
+    if rounding < 0.01:  # bfloat16 knows two to three digits, which small singular values feel
+        monkeypatch.setattr(Tensor, "bfloat16", Tensor.float)
     theirs = copy.deepcopy(ours)
     start = [parameter.detach().clone() for parameter in ours.parameters()]
     hidden = hidden_matrices(theirs)
@@ -71,7 +77,7 @@ def test_a_literal_twin_goes_the_same_way(make: Any) -> None:
     expected = learn(theirs, LiteralMuon(hidden, 0.002, 0.1), torch.optim.AdamW(rest, 0.002))
     for a, b, before in zip(found, expected, start, strict=True):
         away = (b - before).norm()
-        assert away > 0 and (a - b).norm() < 0.03 * away  # bfloat16 knows two to three digits
+        assert away > 0 and (a - b).norm() < rounding * away
 
 
 def test_it_is_torchs_where_that_applies() -> None:

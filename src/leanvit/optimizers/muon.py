@@ -9,9 +9,9 @@ Sources: Jordan et al., "Muon: An optimizer for hidden layers in neural networks
   direction that the gradients agree on is learnt at the same speed.
 - Scale rule of Liu et al.: times 0.2 sqrt(longer side), which gives a step the size that AdamW's
   has. One learning rate and one (decoupled) weight decay so serve both.
-- More than ``num_rows`` rows are made orthogonal in parts, as Khaled et al., "MuonBP", 2025
-  (https://arxiv.org/abs/2510.16981) do between their full steps: the work grows with the square of
-  the rows, and at a batch of 128 would be a third of a CoAtNet's step.
+- More than ``num_rows`` rows (columns, where there are fewer of them) are made orthogonal in parts,
+  as Khaled et al., "MuonBP", 2025 (https://arxiv.org/abs/2510.16981) do between their full steps:
+  the work grows with their square, and at a batch of 128 would be a third of a CoAtNet's step.
 - AdamW takes the rest: head, first layer, norms, biases, positions, tokens, depthwise filters.
 
 Deviations:
@@ -28,7 +28,7 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Len
-from jaxtyping import BFloat16, Float, Float32
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from leanvit.optimizers.adamw import AdamW
@@ -65,67 +65,59 @@ class Muon(AdamW):
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
         torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
-        updates = torch._foreach_lerp(gradients, buffers, group["momentum"])
+        # Nesterov's; the buffer comes first, whose layout is the parameter's
+        updates = torch._foreach_lerp(buffers, gradients, 1 - group["momentum"])
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         # equal shapes are one batched product
         alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for parameter, update in zip(parameters, updates, strict=True):
-            parts = in_parts(_lying(update), group["num_rows"])
-            alike[parts.shape[1:]].append((parameter, parts))
+            place = in_parts(_matrix(parameter), group["num_rows"])
+            parts = in_parts(_matrix(update), group["num_rows"])
+            alike[place.shape[1:]].append((place, parts))
         for shape, members in alike.items():
+            stack = torch.cat([parts for _, parts in members])
+            done = orthogonalised(stack.float(), group["num_iterations"])
+            step = -group["lr"] * 0.2 * max(shape) ** 0.5
             sizes = [len(parts) for _, parts in members]
-            stack = torch.empty(
-                sum(sizes), *shape, dtype=torch.float32, device=parameters[0].device
-            )
-            for place, (_, parts) in zip(stack.split(sizes), members, strict=True):
-                place.copy_(parts)
-            done = orthogonalised(stack, group["num_iterations"]).split(sizes)
-            step = -group["lr"] * 0.2 * shape[1] ** 0.5
-            for (parameter, _), parts in zip(members, done, strict=True):
-                parameter.add_(_standing(parts.flatten(0, 1), parameter.shape), alpha=step)
+            for (place, _), parts in zip(members, done.split(sizes), strict=True):
+                place.add_(parts, alpha=step)
 
 
-def _lying(weights: Tensor) -> Float[Tensor, "rows columns"]:
-    """A matrix or filters as a matrix that is not higher than it is long."""
-    if weights.ndim == 4:  # in this order filters that are channels last need no copy
-        weights = weights.permute(0, 2, 3, 1).reshape(len(weights), -1)
-    return weights.T if weights.shape[0] > weights.shape[1] else weights
+def _matrix(weights: Tensor) -> Float[Tensor, "rows columns"]:
+    """A view of a matrix or of filters, whose values stay in the order that they have in memory."""
+    if weights.ndim == 4 and weights.is_contiguous(memory_format=torch.channels_last):
+        weights = weights.permute(0, 2, 3, 1)
+    return weights.view(len(weights), -1)
 
 
-def _standing(matrix: Float[Tensor, "rows columns"], shape: torch.Size) -> Tensor:
-    """The way back."""
-    matrix = matrix if len(matrix) == shape[0] else matrix.T
-    if len(shape) == 2:
-        return matrix
-    return matrix.unflatten(1, (shape[2], shape[3], shape[1])).permute(0, 3, 1, 2)
-
-
-def in_parts(
-    matrix: Float[Tensor, "rows columns"], largest: int
-) -> Float[Tensor, "parts n columns"]:
-    """Equal parts of at most ``largest`` rows."""
-    num_parts = -(-len(matrix) // largest)
-    while len(matrix) % num_parts:
+def in_parts(matrix: Float[Tensor, "rows columns"], largest: int) -> Float[Tensor, "parts r c"]:
+    """Equal parts of at most ``largest`` rows or, where there are fewer columns, of columns."""
+    dim = int(matrix.shape[0] > matrix.shape[1])
+    num_parts = -(-matrix.shape[dim] // largest)
+    while matrix.shape[dim] % num_parts:
         num_parts += 1
-    return matrix.unflatten(0, (num_parts, -1))
+    return matrix.unflatten(dim, (num_parts, -1)).movedim(dim, 0)
 
 
 def orthogonalised(
     matrices: Float32[Tensor, "batch rows columns"], num_iterations: int
-) -> BFloat16[Tensor, "batch rows columns"]:
-    """About U V^T of each U S V^T; not more rows than columns.
+) -> Float[Tensor, "batch rows columns"]:
+    """About U V^T of each U S V^T, in bfloat16.
 
-    X <- (first + third X X^T + fifth (X X^T)^2) X, ``num_iterations`` times. Float32 because the
-    eigenvalues of X X^T are the squares of X's singular values: bfloat16 would lose the small ones.
+    X <- (first + third X X^T + fifth (X X^T)^2) X, ``num_iterations`` times; where there are more
+    rows than columns, X (first + third X^T X + ...). Float32 because the eigenvalues of X X^T are
+    the squares of X's singular values: bfloat16 would lose the small ones.
     """
-    matrices = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    gram = matrices @ matrices.mT
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    scale = 1 / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    gram = (matrices.mT @ matrices if is_tall else matrices @ matrices.mT) * scale.square()
     factor = product = _factor(gram)
     for _ in range(num_iterations - 1):
         gram = factor @ gram @ factor
         factor = _factor(gram)
         product = factor @ product
-    return product.bfloat16() @ matrices.bfloat16()
+    product, matrices = (product * scale).bfloat16(), matrices.bfloat16()
+    return matrices @ product if is_tall else product @ matrices
 
 
 def _factor(gram: Float32[Tensor, "batch rows rows"]) -> Float32[Tensor, "batch rows rows"]:
