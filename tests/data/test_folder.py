@@ -112,3 +112,15 @@ def test_images_of_no_class_of_the_net(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "source", {"cow": 1})
     message = refused(images_of_classes, str(root), ("ant", "bee"), str(tmp_path), 8)
     assert "'cow'" in message and "ant, bee" in message
+
+
+@pytest.mark.parametrize("classes", [("1", "2", "3"), ("01", "02", "03"), ("class 1", "b", "c")])
+def test_a_number_is_no_index_where_a_name_could_be_meant(
+    tmp_path: Path, classes: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_tree(tmp_path / "source", {"0": 1, "1": 2, "2": 3})
+    message = refused(images_of_classes, str(root), classes, str(tmp_path / "data"), 8)
+    assert "'0'" in message and ", ".join(classes) in message
+    images = images_of_classes(str(root), ("a", "b", "c"), str(tmp_path / "data"), 8)
+    assert images.class_counts.tolist() == [1, 2, 3]
+    assert "class folder 2 is taken for class c" in capsys.readouterr().err

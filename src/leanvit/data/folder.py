@@ -1,5 +1,6 @@
 """Any image folder: train/<class>/..., test/<class>/... and, if there is one, val/<class>/..."""
 
+import sys
 from pathlib import Path
 
 from leanvit.data.decode import load_images
@@ -60,21 +61,26 @@ def images_of_classes(
     """Images to evaluate a trained net on: ``test/<class>/...`` or ``<class>/...``.
 
     Args:
-        classes: those of the trained net; a folder bears the name of one, or its number.
+        classes: those of the trained net; a folder bears the name of one, or its index where no
+            name has a digit, so that none could be meant.
 
     Raises:
         LeanvitError: a folder that is no class of the net.
     """
     opened = open_source(_given(source))
     test = next((f"{top}test" for top in ("", _top(opened)) if _has(opened, f"{top}test")), "")
-    known = {str(k): label for k, label in enumerate(classes)} | {label: label for label in classes}
+    has_digits = any(letter.isdigit() for label in classes for letter in label)
+    indices = {} if has_digits else {str(k): label for k, label in enumerate(classes)}
+    known = indices | {label: label for label in classes}
     tree: dict[str, list[str]] = {}
     for label, names in opened.classes_below(test).items():
         if label not in known:
             raise LeanvitError(
-                f"class folder {label!r} in {opened.path} is none of the net's classes: "
-                f"{', '.join(classes)}"
+                f"class folder {label!r} in {opened.path} is none of the net's classes: rename or "
+                f"remove it, they are {', '.join(classes)}"
             )
+        if label in indices:
+            print(f"class folder {label} is taken for class {known[label]}", file=sys.stderr)
         tree.setdefault(known[label], []).extend(names)
     cache_dir = Path(data_dir) / "cache"
     return load_images(opened, tree, classes, image_size, cache_dir, skip_unreadable, memory_gib)
