@@ -7,7 +7,10 @@ from torch import Tensor, nn
 from leanvit.augment.cmo import CMO
 from leanvit.augment.none import NoMix
 from leanvit.augment.partners import with_partners
+from leanvit.evaluation.cost.speed import _LiveBytes
 from leanvit.lightweight.distill import Distill
+from leanvit.losses.ohem import OHEM
+from leanvit.losses.weighted_ce import WeightedCrossEntropy
 from leanvit.training.classifier import Classifier
 from leanvit.training.cosine import Cosine
 from leanvit.training.parameter_groups import parameter_groups
@@ -52,11 +55,12 @@ def classifier_of(**options: object) -> AtEpoch:
         Cosine,
         torch.full((3,), 0.5),
         torch.full((3,), 0.25),
-        classes=("a", "b", "c"),
-        **options,
+        **{"classes": ("a", "b", "c"), **options},
     )
     module.logged = {}
-    module.log = lambda name, value, **_: module.logged.update({name: float(value.detach())})
+    module.log = lambda name, value, **_: module.logged.update(
+        {name: float(torch.as_tensor(value).detach())}
+    )
     return module
 
 
@@ -90,7 +94,41 @@ def test_validation_losses_are_the_same_function_in_every_epoch() -> None:
     for epoch in (0, 3):
         module.current_epoch = epoch
         module.validation_step(batch(4), 0)
+        module.on_validation_epoch_end()
         assert module.logged["val/loss"] == 2.0
+
+
+@pytest.mark.parametrize("loss", [WeightedCrossEntropy(torch.tensor([900, 90, 9])), OHEM(0.25)])
+def test_validation_figures_are_those_of_the_whole_set(loss: nn.Module) -> None:
+    """Also where a batch holds one class, whose weight would cancel, and the last is smaller."""
+    module = classifier_of(late_loss=loss).eval()
+    labels = torch.tensor([0] * 8 + [1] * 3 + [2])
+    images = torch.randint(0, 256, (12, 3, 2, 2), dtype=torch.uint8)
+    whole, logits = torch.zeros(3, 3), module(images)
+    for true, answer in zip(labels, logits.argmax(1), strict=True):
+        whole[true, answer] += 1
+    for _ in range(2):  # nothing of an epoch is left in the next
+        for part in (slice(0, 8), slice(8, 11), slice(11, 12)):
+            module.validation_step((images[part], labels[part]), 0)
+        module.on_validation_epoch_end()
+        recalls = whole.diagonal() / whole.sum(1)
+        assert module.logged["val/loss"] == pytest.approx(loss(logits, labels).item(), rel=1e-6)
+        assert module.logged["val/accuracy"] == pytest.approx(whole.trace().item() / 12)
+        assert module.logged["val/balanced_accuracy"] == pytest.approx(recalls.mean().item())
+
+
+def test_a_thousand_classes_are_counted_in_little_memory() -> None:
+    """torchmetrics compares each image with each of a million cells in deterministic mode."""
+    module = classifier_of(classes=tuple(map(str, range(1000))))
+    module.net.head = nn.Linear(8, 1000)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with _LiveBytes(module.net, torch.zeros(0)) as live, torch.no_grad():
+            module.validation_step(batch(500), 0)
+            module.on_validation_epoch_end()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert live.peak < 50e6  # of which 16 are the counts
 
 
 @pytest.mark.parametrize("frozen", [True, False])

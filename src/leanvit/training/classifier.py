@@ -8,7 +8,6 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from leanvit.augment.normalise import normalise
 from leanvit.balanced_accuracy import balanced_accuracy
@@ -55,7 +54,7 @@ class Classifier(Trainable):
         self.late_loss, self.late_mix = late_loss or loss, late_mix or mix
         self.late_epoch = late_epoch
         self.classes = classes
-        self.confusion = MulticlassConfusionMatrix(len(classes))
+        self.seen: list[tuple[Tensor, Tensor]] = []  # logits and labels of validation batches
 
     def forward(
         self, images: UInt8[Tensor, "batch 3 height width"]
@@ -107,15 +106,20 @@ class Classifier(Trainable):
         batch_index: int,
     ) -> None:
         images, labels = batch
-        logits = self(images).float()
-        self.confusion.update(logits, labels)
-        loss = self.late_loss(logits, labels)
-        self.log("val/loss", loss, batch_size=len(labels), sync_dist=True)
+        self.seen.append((self(images).float(), labels))
 
     def on_validation_epoch_end(self) -> None:
-        counts = self.confusion.compute().double()
-        self.confusion.reset()
-        # equal in all processes, as the counts are; synced because Lightning warns otherwise
-        accuracy = (counts.trace() / counts.sum()).float()
-        self.log("val/accuracy", accuracy, prog_bar=True, sync_dist=True)
-        self.log("val/balanced_accuracy", balanced_accuracy(counts), prog_bar=True, sync_dist=True)
+        # of all images at once: of a batch of one class, weights and hardest images say nothing
+        logits, labels = (torch.cat(each) for each in zip(*self.seen, strict=True))
+        self.seen.clear()
+        num_classes = len(self.classes)
+        cells = labels * num_classes + logits.argmax(1)
+        counts = torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
+        told = {
+            "val/loss": self.late_loss(logits, labels),
+            "val/accuracy": (counts.trace() / counts.sum()).float(),
+            "val/balanced_accuracy": balanced_accuracy(counts.double()),
+        }
+        # equal in all processes, as the images are; synced because Lightning warns otherwise
+        for name, value in told.items():
+            self.log(name, value, prog_bar=True, sync_dist=True)
