@@ -96,7 +96,9 @@ def test_a_run_leaves_what_it_promises(killed_and_whole: tuple[Path, Path, str])
     assert "not photographs" in metrics["source"]
     assert sum(metrics["train_counts"]) == 360
     history = list(csv.DictReader((run_dir / "history.csv").open()))
-    best = max(history, key=lambda row: float(row["val_balanced_accuracy"]))
+    best = max(
+        history, key=lambda row: (float(row["val_balanced_accuracy"]), -float(row["val_loss"]))
+    )
     assert int(best["epoch"]) == metrics["training"]["best_epoch"]
     assert metrics["val"]["balanced_accuracy"] == pytest.approx(
         float(best["val_balanced_accuracy"]), abs=1e-6

@@ -2,11 +2,13 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import lightning as L
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
 from leanvit.training import callbacks
@@ -100,3 +102,31 @@ def test_the_best_score_is_known_after_the_run_has_moved(tmp_path: Path) -> None
     trainer = L.Trainer(accelerator="cpu", logger=False)
     assert not new.check_monitor_top_k(trainer, torch.tensor(0.7))
     assert new.check_monitor_top_k(trainer, torch.tensor(0.9))
+
+
+class Says(L.Trainer):
+    """A trainer that only says what the last epoch's validation found."""
+
+    strategy = SimpleNamespace(reduce_boolean_decision=bool)
+    callback_metrics: ClassVar[dict[str, Tensor]] = {}
+
+
+def test_of_equal_scores_the_lowest_loss_is_kept(tmp_path: Path) -> None:
+    def best() -> CheckpointHere:
+        return CheckpointHere(tmp_path, filename="best", monitor="val/accuracy", mode="max")
+
+    kept, best_epoch, path = best(), 0, str(tmp_path / "best.ckpt")
+    epochs = [(0.9, 0.1), (1.0, 0.8), (1.0, 0.3), (1.0, 0.5), (1.0, 0.3), (0.9, 0.0)]
+    for epoch, (score, loss) in enumerate(epochs):
+        trainer = Says.__new__(Says)
+        Says.callback_metrics = {"val/loss": torch.tensor(loss)}
+        if kept.check_monitor_top_k(trainer, torch.tensor(score)):
+            best_epoch, kept.best_model_score = epoch, torch.tensor(score)
+            kept.best_k_models, kept.kth_best_model_path = {path: kept.best_model_score}, path
+        state, kept = kept.state_dict(), best()  # killed after each epoch
+        kept.load_state_dict({**state, "best_model_path": path, "kth_value": torch.tensor(0.0)})
+    assert best_epoch == 2
+    del state["best_loss"]  # as an older version left it: the earlier one stays
+    kept = best()
+    kept.load_state_dict({**state, "kth_value": torch.tensor(0.0)})
+    assert not kept.check_monitor_top_k(trainer, torch.tensor(1.0))

@@ -1,6 +1,7 @@
 """What happens around the training steps: history, averaged weights, whole checkpoints."""
 
 import csv
+import math
 import os
 import sys
 import time
@@ -138,7 +139,25 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class CheckpointHere(ModelCheckpoint):
-    """A ModelCheckpoint that knows its best score also after the run directory has moved."""
+    """A ModelCheckpoint that knows its best score also after the run directory has moved.
+
+    Of equal scores the one with the lower validation loss is better: accuracies of a small
+    validation set are soon equal, at last at 1. With equal losses too the earlier one stays.
+    """
+
+    best_loss = -math.inf  # where an older version kept none: the earlier one stays
+
+    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
+        loss = float(trainer.callback_metrics.get("val/loss", math.inf))
+        is_better = super().check_monitor_top_k(trainer, current)
+        if not is_better and current is not None and current == self.best_model_score:
+            is_better = trainer.strategy.reduce_boolean_decision(loss < self.best_loss)
+        if is_better:  # it is saved now
+            self.best_loss = loss
+        return is_better
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "best_loss": self.best_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         def here(path: str) -> str:
@@ -149,3 +168,4 @@ class CheckpointHere(ModelCheckpoint):
         scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
         state = {**state_dict, **moved, "best_k_models": scores, "dirpath": self.dirpath}
         super().load_state_dict(state)
+        self.best_loss = state_dict.get("best_loss", self.best_loss)

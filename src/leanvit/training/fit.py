@@ -84,7 +84,8 @@ def fit(
     that was never stopped, bit for bit.
 
     Args:
-        monitor: the validation figure that picks ``best.ckpt``: the largest, or the smallest loss.
+        monitor: the validation figure that picks ``best.ckpt``: the largest, or the smallest loss;
+            of equals the one with the smallest ``val/loss``.
         ema_decay: of the averaged weights that are validated and kept; 0 for none.
         precision: a Lightning precision, or "auto": bfloat16 where the device computes in it.
 
