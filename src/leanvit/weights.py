@@ -1,6 +1,7 @@
 """Weights by name, and checkpoints, which hold them."""
 
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def mismatch(found: State, wanted: State) -> str:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint on the CPU.
+    """A checkpoint on the CPU; one that an older version wrote without a checksum is read as it is.
 
     Raises:
         LeanvitError: missing or damaged.
@@ -39,12 +40,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise LeanvitError(f"no checkpoint {path}: train the run to its end first")
     try:
+        contents = path.read_bytes()
+        ends_as_zip = contents[-22:-18] == b"PK\5\6"  # without a comment
+        if not ends_as_zip and not _is_whole(contents):
+            raise ValueError("wrong checksum")
         # a file that somebody hands on is data: nothing in it is run
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True)
         checkpoint["state_dict"]
     except Exception as error:  # torch raises many kinds for a damaged file
         raise LeanvitError(
-            f"{path} is damaged or no checkpoint; if a run left it, delete it and train again"
+            f"{path} is damaged or no checkpoint; if a run left it, delete that run's folder and "
+            "train again"
         ) from error
     return checkpoint
 
@@ -59,9 +65,38 @@ def check_match(path: Path, found: State, wanted: State) -> None:
         raise LeanvitError(f"{path} is a checkpoint of another model ({words})")
 
 
-def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
-    """A checkpoint is whole or not there, whenever the process is killed or the disk fills."""
+def write_checkpoint(checkpoint: dict[str, Any], path: Path, before: Path | None = None) -> None:
+    """A checkpoint is whole or not there, whenever the process is killed or the disk fills.
+
+    Args:
+        before: gets what stood at ``path``, once the new one is written and as it should be.
+
+    Raises:
+        LeanvitError: it cannot be written.
+    """
     buffer = io.BytesIO()  # through memory: torch.save to a full disk fails without saying why
     torch.save(checkpoint, buffer)
+    archive = buffer.getbuffer()[:-2]  # a zip ends with the length of its comment
     with atomic_path(path) as part:
-        part.write_bytes(buffer.getvalue())
+        with part.open("wb") as file:
+            file.writelines((archive, _checksum(archive)))
+        if not _is_whole(part.read_bytes()):
+            raise LeanvitError(f"{path} is not what was written: the disk or the memory is faulty")
+        if before is not None and path.exists():
+            path.replace(before)
+
+
+def _is_whole(contents: bytes) -> bool:
+    return contents.endswith(_checksum(memoryview(contents)[:-NUM_CHECKED]))
+
+
+def _checksum(archive: bytes | memoryview) -> bytes:
+    """The comment of a zip, after its length.
+
+    The sums that a zip has of its members leave out what tells where they are.
+    """
+    comment = f"crc32:{zlib.crc32(archive):08x}".encode()
+    return len(comment).to_bytes(2, "little") + comment
+
+
+NUM_CHECKED = len(_checksum(b""))

@@ -14,6 +14,7 @@ from leanvit.augment.normalise import normalise
 from leanvit.data.images import ImageSet, Splits
 from leanvit.data.loader import make_loader
 from leanvit.data.split import with_validation
+from leanvit.errors import LeanvitError
 from leanvit.models.airbench import Airbench
 from leanvit.optimizers.muon import muon
 from leanvit.samplers.shuffle import Shuffle
@@ -56,6 +57,47 @@ def test_a_stopped_training_ends_with_the_same_bits(tmp_path: Path) -> None:
         train(tmp_path / "stopped", Stops)
     stopped = train(tmp_path / "stopped")
     assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+
+
+def test_a_damaged_last_checkpoint_costs_an_epoch_and_no_bit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = train(tmp_path / "whole")
+    folder = tmp_path / "stopped" / "checkpoints"
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "stopped", Stops)
+    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt", "before.ckpt"}
+    flip(folder / "last.ckpt")
+    with pytest.raises(RuntimeError, match="killed"):  # once more, before there is a new one
+        train(tmp_path / "stopped", Stops)
+    flip(folder / "last.ckpt")
+    capsys.readouterr()
+    stopped = train(tmp_path / "stopped")
+    assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+    told = capsys.readouterr().err
+    assert "last.ckpt is damaged" in told and "going on from" in told and "before.ckpt" in told
+    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_damage_that_nothing_mends_is_told_before_training(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path, Stops)
+    flip(folder / "best.ckpt")
+    with pytest.raises(LeanvitError, match=r"best.ckpt is damaged .* train again"):
+        train(tmp_path)
+    for name in ("last", "before"):
+        flip(folder / f"{name}.ckpt")
+    with pytest.raises(LeanvitError, match=r"ckpt is damaged .* train again"):
+        train(tmp_path)
+    assert len(list(folder.iterdir())) == 3
+
+
+def flip(path: Path) -> None:
+    """A bit in the middle."""
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    path.write_bytes(contents)
 
 
 def test_a_net_is_shown_training_images_and_keeps_what_it_made_of_them(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from leanvit.files import atomic_path
 from leanvit.training.trainable import Trainable
-from leanvit.weights import write_checkpoint
+from leanvit.weights import read_checkpoint, write_checkpoint
+
+BEST, LAST, BEFORE = "best.ckpt", "last.ckpt", "before.ckpt"
 
 FIRST_STEPS, WARM_STEPS = 20, 5  # that the time to go is told by; those that are slower
 
@@ -130,12 +132,22 @@ class AveragedWeights(WeightAveraging):
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Lightning's checkpoints, written as :func:`leanvit.weights.write_checkpoint` writes."""
+    """Lightning's checkpoints, written and read as :mod:`leanvit.weights` does.
+
+    Beside ``last.ckpt`` stands ``before.ckpt``, an epoch older, should the last be damaged.
+    """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None
     ) -> None:
-        write_checkpoint(checkpoint, Path(path))
+        place = Path(path)
+        before = place.with_name(BEFORE) if place.name == LAST else None
+        write_checkpoint(checkpoint, place, before)
+
+    def load_checkpoint(
+        self, path: str | os.PathLike, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
 
 
 class CheckpointHere(ModelCheckpoint):

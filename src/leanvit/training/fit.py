@@ -20,6 +20,9 @@ from leanvit.errors import LeanvitError
 from leanvit.memory import keep_freed_memory
 from leanvit.models.attention import fastest_attention
 from leanvit.training.callbacks import (
+    BEFORE,
+    BEST,
+    LAST,
     AtomicCheckpoints,
     AveragedWeights,
     CheckpointHere,
@@ -81,7 +84,7 @@ def fit(
 
     Leaves ``history.csv`` and ``checkpoints/{best,last}.ckpt`` in ``run_dir``. Where ``last.ckpt``
     stands already, training goes on after its epoch, and on CPU ends with the weights of a run
-    that was never stopped, bit for bit.
+    that was never stopped, bit for bit; also from the epoch before, where it is damaged.
 
     Args:
         monitor: the validation figure that picks ``best.ckpt``: the largest, or the smallest loss;
@@ -90,7 +93,7 @@ def fit(
         precision: a Lightning precision, or "auto": bfloat16 where the device computes in it.
 
     Raises:
-        LeanvitError: no such device; ``last.ckpt`` is damaged or of another model; the loss became
+        LeanvitError: no such device; checkpoints are damaged or of another model; the loss became
             NaN.
         KeyboardInterrupt, SystemExit: stopped by Ctrl-C, or by SIGTERM (status 143).
     """
@@ -125,14 +128,13 @@ def fit(
         )
     except (RuntimeError, ValueError) as error:  # Lightning's MisconfigurationException among them
         raise LeanvitError(f"trainer: {' '.join(str(error).split())}") from error
-    resume = run_dir / "checkpoints" / "last.ckpt"
-    if resume.exists():
-        check_match(resume, read_checkpoint(resume)["state_dict"], module.state_dict())
-        print(f"going on from {resume}", file=sys.stderr)
-    path = str(resume) if resume.exists() else None
+    folder = run_dir / "checkpoints"
+    path = find_last(folder, module)
     with fastest_attention(device, "bf16" in str(trainer.precision)), _stops_are_told(trainer):
         trainer.fit(module, data, ckpt_path=path, weights_only=True)
-    best_epoch = int(read_checkpoint(run_dir / "checkpoints" / "best.ckpt")["epoch"]) + 1
+    best_epoch = int(read_checkpoint(folder / BEST)["epoch"]) + 1
+    if trainer.is_global_zero:
+        (folder / BEFORE).unlink(missing_ok=True)
     flops = training_flops(module.net, data.train.images[0].shape[-1], module.step)
     return Training(
         history.rows,
@@ -141,6 +143,31 @@ def fit(
         str(trainer.precision),
         pflop=flops * sum(row["images"] for row in history.rows) / 1e15,
     )
+
+
+def find_last(folder: Path, module: Trainable) -> Path | None:
+    """The checkpoint to go on from: ``last.ckpt``, or the one before it where that is damaged.
+
+    Raises:
+        LeanvitError: all are damaged, ``best.ckpt`` is, or they are another model's.
+    """
+    places = [path for path in (folder / LAST, folder / BEFORE) if path.exists()]
+    if not places:
+        return None
+    for path in places:
+        try:
+            state = read_checkpoint(path)["state_dict"]
+            break
+        except LeanvitError:
+            if path is places[-1]:
+                raise
+    check_match(path, state, module.state_dict())
+    read_checkpoint(folder / BEST)  # refused now, not after the last epoch
+    if path is not places[0]:
+        print(f"{places[0]} is damaged: the epoch after {path} is trained again", file=sys.stderr)
+        places[0].unlink(missing_ok=True)  # or the next one would put it in that one's place
+    print(f"going on from {path}", file=sys.stderr)
+    return path
 
 
 def checkpoints(folder: Path, monitor: str) -> tuple[ModelCheckpoint, ModelCheckpoint]:
