@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -148,9 +149,25 @@ with atomic_path(Path(sys.argv[1])) as part, part.open("w") as file:
     assert path.read_text() == "old"
     (left,) = set(names(tmp_path)) - {"file.txt"}
     assert left.startswith(".part-")
-    with atomic_path(path) as part:  # and what is left is in nobody's way
+    with atomic_path(tmp_path / "other.txt") as part:  # and what is left goes with the next file
         part.write_text("new")
-    assert path.read_text() == "new"
+    assert names(tmp_path) == ["file.txt", "other.txt"]
+
+
+def test_what_somebody_may_be_writing_stays(tmp_path: Path) -> None:
+    """This process, another machine or an older version; not if it has been silent for long."""
+    with atomic_path(tmp_path / "first.txt") as own:
+        own.write_text("half")
+        own.with_name(".part-1-elsewhere-x.txt").write_text("half")
+        own.with_name(".part-99999999-x.txt").write_text("half")
+        silent = own.with_name(".part-99999998-x.txt")
+        silent.write_text("half")
+        os.utime(silent, (0, 0))
+        with atomic_path(tmp_path / "second.txt") as part:
+            part.write_text("new")
+        assert names(tmp_path) == sorted(
+            [own.name, ".part-1-elsewhere-x.txt", ".part-99999999-x.txt", "second.txt"]
+        )
 
 
 def test_json(tmp_path: Path) -> None:

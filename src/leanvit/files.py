@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 from leanvit.errors import LeanvitError
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+HOST = socket.gethostname()
+SILENCE = 3600  # seconds in which whoever lives has written something
 NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
@@ -19,14 +23,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends well.
 
     The suffix is kept, so that libraries which choose the format by it write the right one. The
-    bytes are on the disk before the name changes: whoever finds ``path`` finds all of it.
+    bytes are on the disk before the name changes: whoever finds ``path`` finds all of it. What
+    killed processes left half written in that folder is removed.
 
     Raises:
         LeanvitError: the disk is full, or the place cannot be written.
     """
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    part = path.with_name(f".part-{os.getpid()}-{HOST}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent)
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
@@ -44,6 +50,29 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # there is none, or its folder cannot be entered
             part.unlink()
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes were writing when they died."""
+    for part in folder.glob(".part-*"):
+        number, _, rest = part.name.removeprefix(".part-").partition("-")
+        with suppress(OSError):
+            if number.isdecimal() and rest.startswith(f"{HOST}-"):
+                is_abandoned = not _is_alive(int(number))
+            else:  # of another machine that shares the folder, or of an older version
+                is_abandoned = time.time() - part.stat().st_mtime > SILENCE
+            if is_abandoned:
+                part.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # asks only
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def write_json(value: Any, path: Path) -> None:
