@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from leanvit.errors import LeanvitError
@@ -175,7 +176,13 @@ def test_json(tmp_path: Path) -> None:
     value = {"accuracy": 0.5, "classes": ["a", "ä"], "none": None}
     write_json(value, path)
     assert json.loads(path.read_text()) == value and path.read_text().endswith("}\n")
-    for number in (math.nan, math.inf):
-        with pytest.raises(ValueError, match="JSON"):
-            write_json({"accuracy": number}, path)
+    with pytest.raises(TypeError, match="JSON"):
+        write_json({"accuracy": tmp_path}, path)
     assert json.loads(path.read_text()) == value and names(tmp_path) == ["metrics.json"]
+    write_json({"a": math.nan, "b": [1.5, (-math.inf, {"c": np.float64("inf")})]}, path)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    told = json.loads(path.read_text(), parse_constant=refuse)
+    assert told == {"a": None, "b": [1.5, [None, {"c": None}]]}

@@ -2,10 +2,11 @@
 
 import errno
 import json
+import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,14 @@ def _is_alive(process: int) -> bool:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write ``value`` as JSON, atomically; NaN and infinity are refused (ValueError)."""
+    """Write ``value`` as JSON, atomically; NaN and infinity, which JSON has not, as null."""
     with atomic_path(path) as part:
-        part.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+        part.write_text(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
