@@ -1,6 +1,7 @@
 """The command that runs finished nets against each other."""
 
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -139,6 +140,12 @@ def test_runs_that_are_not_finished_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "is not a finished run: metrics.json" in refused(tmp_path, f"run={tmp_path}/empty")
     assert "no run directory" in refused(tmp_path, f"run={tmp_path}/nowhere")
+
+
+@pytest.mark.parametrize("threads", [os.cpu_count() + 1, 99999, 10**30])
+def test_more_threads_than_cores_are_refused(runs: Path, tmp_path: Path, threads: int) -> None:
+    line = refused(tmp_path, f"run={runs}/one", f"threads={threads}")
+    assert line == f"threads={threads}: this machine has {os.cpu_count()} CPU cores"
 
 
 def test_only_runs_of_the_same_images_are_compared(runs: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ How it is measured: :mod:`leanvit.evaluation.cost.benchmark_times`.
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -48,7 +49,13 @@ def run(
     seed: Whole = 0,
 ) -> None:
     """Print the benchmark and write it as Markdown, CSV and a picture; the keys are those of
-    conf/benchmark.yaml."""
+    conf/benchmark.yaml.
+
+    Raises:
+        LeanvitError: more threads than the machine has cores; runs that cannot be compared.
+    """
+    if threads is not None and threads > (cores := os.cpu_count() or 1):
+        raise LeanvitError(f"threads={threads}: this machine has {cores} CPU cores")
     runs = [find(each) for each in ([run] if isinstance(run, str) else run)]
     told = [about(each) for each in runs]
     place = prepare(find_device(device), threads)

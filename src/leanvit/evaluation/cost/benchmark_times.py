@@ -28,6 +28,7 @@ from torch import Tensor
 from leanvit.data.images import ImageSet
 from leanvit.evaluation.cost.speed import GAIN, LARGEST_BATCH, is_out_of_memory
 from leanvit.evaluation.measure.predict import Trained, as_in_prediction
+from leanvit.seeds import derive_seed
 
 TURNS, TURN_IMAGES = 4, 8  # of each net in a round, and single images in each of them
 LONGEST_PASS = 0.5  # seconds; no batch is doubled that takes more than half of it
@@ -49,7 +50,8 @@ def draw_images(
     data: ImageSet, num: int = POOL, seed: int = 0
 ) -> UInt8[Tensor, "num 3 height width"]:
     """Some of the images, or all, in random order."""
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(derive_seed(seed, "benchmark"))
+    order = torch.randperm(len(data), generator=generator)
     return torch.stack([data.images[index] for index in order[:num].tolist()])
 
 
