@@ -15,6 +15,7 @@ from leanvit import values
 from leanvit.app import words
 from leanvit.app.build import CUT, late_epoch, make, target, wants_compile
 from leanvit.app.nets import build_net, take_over_method, without_file, wrap
+from leanvit.app.parts import check_parts
 from leanvit.app.request import Request
 from leanvit.data.long_tail import long_tail, parse_imbalance
 from leanvit.data.split import with_validation
@@ -61,6 +62,7 @@ def check_training(request: Request) -> None:
             "which must be trained"
         )
     parameter_groups(net, 0.0, config.layer_decay)
+    check_parts(config, "these choices")  # or the finished run could not be read
 
 
 def check_pretraining(request: Request) -> None:
@@ -74,6 +76,7 @@ def check_pretraining(request: Request) -> None:
     with torch.no_grad():
         make(config.pretrain, "pretrain")(encoder=net)(images, images)
     make(config.sampler, "sampler")(labels=torch.arange(10))
+    check_parts(config, "these choices")
 
 
 def check_run(request: Request) -> None:

@@ -1,7 +1,7 @@
 """A finished run, from its directory: its config, and what it tells of itself.
 
-A run that somebody hands you is data: its config builds nothing but leanvit's own classes, and its
-weights are read as weights (:func:`leanvit.app.nets.load_run`).
+A run that somebody hands you is data: its config builds nothing but the classes that conf/ names
+(:mod:`leanvit.app.parts`), and its weights are read as weights (:mod:`leanvit.weights`).
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from leanvit.app import names
+from leanvit.app.parts import check_parts
 from leanvit.errors import LeanvitError
 
 TOLD = ("metrics.json", "pretraining.json")  # of train.py, eval.py and compress.py; of pretrain.py
@@ -30,12 +31,13 @@ class Run:
         """The resolved config that it was made with, as it was written.
 
         Raises:
-            LeanvitError: not a run directory.
+            LeanvitError: not a run directory, or its config names what is none of conf/'s classes.
         """
         if not (self.path / "config.yaml").exists():
             raise LeanvitError(f"{self.path} is no run directory: it has no config.yaml")
         kept = OmegaConf.load(self.path / "config.yaml")
         assert isinstance(kept, DictConfig)
+        check_parts(kept, f"{self.path}/config.yaml")
         return kept
 
     @cached_property
