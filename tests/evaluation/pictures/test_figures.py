@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from leanvit.evaluation.measure.calibration import expected_calibration_error
-from leanvit.evaluation.pictures import figures
+from leanvit.evaluation.pictures import data_figures, figures
+from leanvit.evaluation.pictures.class_costs import exits_by_class
 from leanvit.evaluation.pictures.data_figures import class_counts
 from leanvit.evaluation.pictures.figures import (
     confusion_matrix,
@@ -65,6 +66,24 @@ def test_files_grow_with_the_classes(tmp_path, num_classes):
     class_counts([10] * num_classes, names, tmp_path / "counts.png", title)
     width, height = size(tmp_path / "counts.png")
     assert width > 22 * num_classes and height > 500
+
+
+def test_figures_of_a_thousand_classes_are_those_of_a_hundred_in_size(tmp_path, monkeypatch):
+    sizes, drawn = {}, []
+    for module in (figures, data_figures):
+        monkeypatch.setattr(module, "save_figure", lambda figure, *_: drawn.append(figure))
+    for num in (100, 1000):
+        drawn.clear()
+        names, labels = [f"class {index:03}" for index in range(num)], np.arange(num)
+        confusion_matrix(*predictions(num, [0, 3], num), names, tmp_path)
+        recall_by_class([None, *[0.5] * (num - 1)], list(range(num)), names, tmp_path)
+        class_counts(list(range(1, num + 1)), names, tmp_path)
+        drawn.append(exits_by_class(labels % 2, labels, names, ["a", "b"]))
+        sizes[num] = [figure.get_size_inches().tolist() for figure in drawn]
+    assert len(drawn) == 4 and sizes[1000] == sizes[100]
+    (matrix, _) = drawn[0].axes
+    assert [text.get_text() for text in matrix.get_yticklabels()] == names[::10]
+    assert matrix.get_xticks().tolist() == list(range(0, 1000, 10))
 
 
 def test_cells_hold_the_counts_and_colours_the_shares():

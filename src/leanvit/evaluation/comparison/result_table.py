@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from leanvit.evaluation.measure.metrics import SHOTS
-from leanvit.evaluation.pictures.figures import MAX_WRITTEN_CLASSES
+from leanvit.evaluation.pictures.class_axes import MAX_WRITTEN_CLASSES
 from leanvit.evaluation.tables import interval, show
 
 MEANS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1")

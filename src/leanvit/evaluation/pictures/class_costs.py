@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 
 from leanvit.evaluation.comparison.intervals import t_limits
+from leanvit.evaluation.pictures.class_axes import MAX_WRITTEN_CLASSES, name_ticks, room
 from leanvit.evaluation.pictures.figures import (
     BLUE,
-    MAX_WRITTEN_CLASSES,
     RED,
     SKY,
     by_frequency,
@@ -73,8 +73,7 @@ def cost_by_class(
     of_class = {label: costs[labels == label] for label in order if (labels == label).any()}
     means = {classes[label]: float(of_class[label].mean()) for label in sorted(of_class)}
     factor, words = (1e-6, "MACs of an image (millions)") if unit == "MACs" else (1.0, unit)
-    few = len(classes) <= MAX_WRITTEN_CLASSES
-    figure = new_figure(8.0, 1.5 + (0.28 if few else 0.13) * len(classes))
+    figure = new_figure(8.0, 1.5 + room(len(classes), 0.28, 0.13))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1.4])
     draw_training_images(left, [(classes[label], train_counts[label]) for label in order])
     _draw_means(right, {order.index(label): factor * of for label, of in of_class.items()})
@@ -136,7 +135,7 @@ def exits_by_class(
     present = [label for label in range(len(classes)) if (labels == label).any()]
     rows = [exits, *(exits[labels == label] for label in present)]
     shares = np.array([np.bincount(row, minlength=len(names)) / len(row) for row in rows])
-    figure = new_figure(7.5, 1.4 + (0.28 if few else 0.13) * len(rows))
+    figure = new_figure(7.5, 1.4 + room(len(rows), 0.28, 0.13))
     axes = figure.subplots()
     # from light to dark: the later an exit, the darker
     colours = colormaps["viridis_r"](np.linspace(0.08, 0.95, len(names)))
@@ -152,8 +151,8 @@ def exits_by_class(
                 middle = starts[row, number] + percent / 2
                 colour = "white" if dark else "black"
                 axes.text(middle, row, f"{percent:.0f}", color=colour, **style)
-    ticks = ["all", *(classes[label] for label in present)]
-    axes.set_yticks(range(len(rows)), ticks, fontsize=9 if few else 6)
+    names_of_rows = ["all", *(classes[label] for label in present)]
+    axes.set_yticks(*name_ticks(names_of_rows), fontsize=9 if few else 6)
     axes.axhline(0.5, color="black", linewidth=0.8)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 100)

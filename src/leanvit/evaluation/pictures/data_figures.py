@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leanvit.evaluation.measure.metrics import FEW, MANY, shot_groups
+from leanvit.evaluation.pictures.class_axes import MAX_WRITTEN_CLASSES, name_ticks, room
 from leanvit.evaluation.pictures.figures import (
     BLUE,
-    MAX_WRITTEN_CLASSES,
     ORANGE,
     RED,
     new_figure,
@@ -33,8 +33,7 @@ def class_counts(
     Where classes differ in it, many-, medium- and few-shot are told apart. Up to 20 classes the
     number stands on each bar.
     """
-    few = len(classes) <= MAX_WRITTEN_CLASSES
-    figure = new_figure(max(4.0, 1.2 + (0.62 if few else 0.115) * len(classes)), 3.6)
+    figure = new_figure(max(4.0, 1.2 + room(len(classes), 0.62, 0.115)), 3.6)
     draw_class_counts(figure.subplots(), counts, classes)
     save_figure(figure, path, title)
 
@@ -56,7 +55,7 @@ def draw_class_counts(
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # above the lines
         axes.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=8, bbox=ground)
     slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if few else {"rotation": 90}
-    axes.set_xticks(places, classes, fontsize=9 if few else 5, **slant)
+    axes.set_xticks(*name_ticks(classes), fontsize=9 if few else 5, **slant)
     axes.set_xlim(-0.7, len(classes) - 0.3)
     axes.set_ylabel("training images")
     axes.yaxis.set_major_formatter("{x:,.0f}")

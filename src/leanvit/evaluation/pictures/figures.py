@@ -5,7 +5,8 @@
 - matplotlib is imported when something is drawn, so importing this module costs nothing.
 - Colours are Okabe and Ito's, "Color Universal Design", https://jfly.uni-koeln.de/color, which stay
   apart for colour-blind readers; the curves differ in line style too, for print without colour.
-- Sizes grow with the number of classes: ten are read at a glance, a hundred with a magnifier.
+- Sizes grow with the number of classes: ten are read at a glance, a hundred with a magnifier. From
+  100 on they stay, and only some of the classes have their name.
 - Files are written whole or not at all.
 """
 
@@ -19,6 +20,12 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from leanvit.evaluation.measure.metrics import confusion_counts
+from leanvit.evaluation.pictures.class_axes import (
+    MAX_NAMED_CLASSES,
+    MAX_WRITTEN_CLASSES,
+    name_ticks,
+    room,
+)
 from leanvit.files import atomic_path
 
 if TYPE_CHECKING:
@@ -29,7 +36,6 @@ BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 PURPLE, RED, SKY = "#CC79A7", "#D55E00", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY, "black")
 STYLES = ("-", "--", "-.", ":")
-MAX_WRITTEN_CLASSES = 20  # with more, numbers in cells and on bars would be too small to read
 ROOT_TICKS = (0, 1, 5, 10, 25, 50, 75, 100)  # of a colour bar that grows with the square root
 DPI = 200
 
@@ -82,8 +88,7 @@ def confusion_matrix(
     Up to 20 classes the number of images stands in each cell. The colour of a class without images
     is left out.
     """
-    per_class = 0.46 if len(classes) <= MAX_WRITTEN_CLASSES else 0.11
-    side = 2.2 + per_class * len(classes)
+    side = 2.2 + room(len(classes), 0.46, 0.11)
     figure = new_figure(side + 0.7, side)
     draw_confusion_matrix(figure.subplots(), probabilities, labels, classes)
     save_figure(figure, path, title)
@@ -102,11 +107,10 @@ def recall_by_class(
     in the split has no recall and is marked so.
     """
     order = by_frequency(train_counts)
-    few = len(classes) <= MAX_WRITTEN_CLASSES
-    figure = new_figure(7.5, 1.1 + (0.26 if few else 0.13) * len(classes))
+    figure = new_figure(7.5, 1.1 + room(len(classes), 0.26, 0.13))
     counts, recalls = figure.subplots(1, 2, sharey=True)
     draw_training_images(counts, [(classes[index], train_counts[index]) for index in order])
-    _draw_recalls(recalls, [per_class_recall[index] for index in order], few)
+    _draw_recalls(recalls, [per_class_recall[index] for index in order])
     save_figure(figure, path, title)
 
 
@@ -123,7 +127,7 @@ def draw_training_images(axes: "matplotlib.axes.Axes", rows: Sequence[tuple[str,
     if few:
         axes.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=8)
         axes.margins(x=0.28)
-    axes.set_yticks(range(len(rows)), names, fontsize=9 if few else 6)
+    axes.set_yticks(*name_ticks(names), fontsize=9 if few else 6)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("training images")
     axes.locator_params(axis="x", nbins=4)  # long numbers stand apart
@@ -185,8 +189,8 @@ def draw_confusion_matrix(
     bar.set_label("share of the true class (%)")
     slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if few else {"rotation": 90}
     size = 9 if few else 5
-    axes.set_xticks(range(len(classes)), classes, fontsize=size, **slant)
-    axes.set_yticks(range(len(classes)), classes, fontsize=size)
+    axes.set_xticks(*name_ticks(classes), fontsize=size, **slant)
+    axes.set_yticks(*name_ticks(classes), fontsize=size)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     centred: dict[str, Any] = {"ha": "center", "va": "center"}
@@ -196,19 +200,17 @@ def draw_confusion_matrix(
         axes.text(predicted, true, str(counts[true, predicted]), color=colour, **centred)
 
 
-def _draw_recalls(
-    axes: "matplotlib.axes.Axes", recalls: Sequence[float | None], write_values: bool
-) -> None:
+def _draw_recalls(axes: "matplotlib.axes.Axes", recalls: Sequence[float | None]) -> None:
     """Bars of recall, top to bottom, and their mean, which is the balanced accuracy."""
-    for row, recall in enumerate(recalls):
-        percent = 100 * (recall or 0)
-        axes.barh(row, percent, color=BLUE)
+    few = len(recalls) <= MAX_WRITTEN_CLASSES
+    axes.barh(range(len(recalls)), [100 * (recall or 0) for recall in recalls], color=BLUE)
+    for row, recall in enumerate(recalls if len(recalls) <= MAX_NAMED_CLASSES else []):
         if recall is None:
-            axes.text(1, row, "no image", va="center", fontsize=8 if write_values else 5)
-        elif write_values:
-            inside = percent > 12  # a shorter bar has its number beside it
-            x, colour = (1.5, "white") if inside else (percent + 1, "black")
-            axes.text(x, row, f"{percent:.1f}", va="center", fontsize=8, color=colour)
+            axes.text(1, row, "no image", va="center", fontsize=8 if few else 5)
+        elif few:
+            inside = recall > 0.12  # a shorter bar has its number beside it
+            x, colour = (1.5, "white") if inside else (100 * recall + 1, "black")
+            axes.text(x, row, f"{100 * recall:.1f}", va="center", fontsize=8, color=colour)
     axes.set_xlim(0, 100)
     axes.set_xlabel("recall (%)")
     known = [100 * recall for recall in recalls if recall is not None]
