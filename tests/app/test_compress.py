@@ -132,3 +132,9 @@ def test_int8_and_onnx_come_from_a_finished_run(base: Path, tmp_path: Path, undr
     ):
         done = call(*asked)
         assert done.returncode == 1 and words in done.stderr.splitlines()[-1]
+    file = run_dir / "int8.onnx"
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(damaged)
+    done = call("eval.py", f"run={run_dir}", "device=cpu")
+    assert done.returncode == 1 and "ONNX file of" in done.stderr and "is damaged" in done.stderr

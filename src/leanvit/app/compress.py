@@ -3,7 +3,7 @@
 import copy
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -127,7 +127,7 @@ def quantize(job: Compression) -> None:
     trained, run_dir = job.trained, job.request.run_dir
     net = job.method(trained.net, trained.image_size, job.images(job.data.train), run_dir)
     job.device = torch.device("cpu")
-    keep(job, nn.Module(), quantized=True)
+    keep(job, nn.Module(), {"file_checksum": net.checksum}, quantized=True)
     finish(job, counted=job.told["cost"] | {"weight_bytes": net.weight_bytes})
 
 
@@ -156,8 +156,14 @@ def export(job: Compression) -> None:
 WORK = {"prune": prune, "quantize": quantize, "export": export}
 
 
-def keep(job: Compression, net: nn.Module, **marks: bool) -> None:
-    """``config.yaml``, marked with what was done, and ``best.ckpt``, as a training leaves them."""
+def keep(
+    job: Compression, net: nn.Module, told: Mapping[str, int] | None = None, **marks: bool
+) -> None:
+    """``config.yaml``, marked with what was done, and ``best.ckpt``, as a training leaves them.
+
+    Args:
+        told: what else ``best.ckpt`` tells.
+    """
     with open_dict(job.config):
         job.config.update(marks)
     choices = {**job.run.choices, "method": methods_of(job)}
@@ -167,6 +173,7 @@ def keep(job: Compression, net: nn.Module, **marks: bool) -> None:
     }
     state |= {"mean": job.trained.mean, "std": job.trained.std}
     contents = {"state_dict": state, "classes": list(job.trained.classes), "epoch": -1}
+    contents |= told or {}
     path = job.request.run_dir / "checkpoints" / "best.ckpt"
     write_checkpoint(contents, path)
 

@@ -214,7 +214,10 @@ def load_run(run: Run, checkpoint: str = "best", precision: str | None = None) -
         )
     about = saved["mean"], saved["std"], classes, run.config.data.image_size
     if run.config.get("quantized"):
-        return Trained(load_file(run.path), *about, bfloat16=False)
+        file = load_file(run.path)
+        if contents.get("file_checksum", file.checksum) != file.checksum:
+            raise LeanvitError(f"the ONNX file of {run.path} is damaged: quantise the run again")
+        return Trained(file, *about, bfloat16=False)
     net = _as_saved(run.config, saved, len(classes))
     weights = {k.removeprefix("net."): v for k, v in saved.items() if k.startswith("net.")}
     check_match(path, weights, net.state_dict())

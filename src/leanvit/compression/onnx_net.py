@@ -1,5 +1,6 @@
 """Nets as ONNX (https://onnx.ai), and run by ONNX Runtime (https://onnxruntime.ai)."""
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class OnnxNet(nn.Module):
     Attributes:
         weight_bytes: size of the file.
         precision: of its matrix products, as the file's name says.
+        checksum: of the file's contents.
 
     Raises:
         LeanvitError: when called with images on another device.
@@ -68,6 +70,7 @@ class OnnxNet(nn.Module):
         super().__init__()
         self.contents = path.read_bytes()
         self.weight_bytes, self.precision = len(self.contents), path.stem
+        self.checksum = zlib.crc32(self.contents)
         self._sessions: dict[int, Any] = {}  # by the number of threads
 
     def forward(
