@@ -26,6 +26,7 @@ from leanvit.evaluation.pictures.figures import (
     explain,
     new_figure,
 )
+from leanvit.evaluation.pictures.letters import drawable
 
 NUM_PERMUTATIONS = 10_000
 NO_RELATION = "no relation shown"
@@ -75,7 +76,8 @@ def cost_by_class(
     factor, words = (1e-6, "MACs of an image (millions)") if unit == "MACs" else (1.0, unit)
     figure = new_figure(8.0, 1.5 + room(len(classes), 0.28, 0.13))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1.4])
-    draw_training_images(left, [(classes[label], train_counts[label]) for label in order])
+    names = drawable(classes)
+    draw_training_images(left, [(names[label], train_counts[label]) for label in order])
     _draw_means(right, {order.index(label): factor * of for label, of in of_class.items()})
     right.axvline(factor * costs.mean(), color=RED, linestyle="--", linewidth=1.2,
                   label="mean of all")  # fmt: skip
@@ -151,7 +153,8 @@ def exits_by_class(
                 middle = starts[row, number] + percent / 2
                 colour = "white" if dark else "black"
                 axes.text(middle, row, f"{percent:.0f}", color=colour, **style)
-    names_of_rows = ["all", *(classes[label] for label in present)]
+    of_classes = drawable(classes)
+    names_of_rows = ["all", *(of_classes[label] for label in present)]
     axes.set_yticks(*name_ticks(names_of_rows), fontsize=9 if few else 6)
     axes.axhline(0.5, color="black", linewidth=0.8)
     axes.set_ylim(len(rows) - 0.4, -0.6)

@@ -17,6 +17,7 @@ from leanvit.evaluation.pictures.figures import (
     new_figure,
     save_figure,
 )
+from leanvit.evaluation.pictures.letters import drawable
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -55,7 +56,7 @@ def draw_class_counts(
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # above the lines
         axes.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=8, bbox=ground)
     slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if few else {"rotation": 90}
-    axes.set_xticks(*name_ticks(classes), fontsize=9 if few else 5, **slant)
+    axes.set_xticks(*name_ticks(drawable(classes)), fontsize=9 if few else 5, **slant)
     axes.set_xlim(-0.7, len(classes) - 0.3)
     axes.set_ylabel("training images")
     axes.yaxis.set_major_formatter("{x:,.0f}")

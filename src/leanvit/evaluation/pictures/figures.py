@@ -26,6 +26,7 @@ from leanvit.evaluation.pictures.class_axes import (
     name_ticks,
     room,
 )
+from leanvit.evaluation.pictures.letters import as_written, drawable
 from leanvit.files import atomic_path
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def learning_curves(
     draw_curve(rates, history_rows, "lr", "learning rate", BLUE)
     rates.set_ylabel("learning rate")
     rates.set_ylim(bottom=0)
-    rates.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+    rates.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     for axes in (losses, *accuracies, rates):
         if best_epoch is not None:
             label = f"kept: epoch {best_epoch}" if axes is losses else None
@@ -109,7 +110,8 @@ def recall_by_class(
     order = by_frequency(train_counts)
     figure = new_figure(7.5, 1.1 + room(len(classes), 0.26, 0.13))
     counts, recalls = figure.subplots(1, 2, sharey=True)
-    draw_training_images(counts, [(classes[index], train_counts[index]) for index in order])
+    names = drawable(classes)
+    draw_training_images(counts, [(names[index], train_counts[index]) for index in order])
     _draw_recalls(recalls, [per_class_recall[index] for index in order])
     save_figure(figure, path, title)
 
@@ -188,9 +190,9 @@ def draw_confusion_matrix(
     bar = axes.figure.colorbar(image, ax=axes, fraction=0.046, pad=0.02, ticks=ticks)
     bar.set_label("share of the true class (%)")
     slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if few else {"rotation": 90}
-    size = 9 if few else 5
-    axes.set_xticks(*name_ticks(classes), fontsize=size, **slant)
-    axes.set_yticks(*name_ticks(classes), fontsize=size)
+    plain: dict[str, Any] = {"fontsize": 9 if few else 5, "parse_math": False}
+    axes.set_xticks(*name_ticks(drawable(classes)), **plain, **slant)
+    axes.set_yticks(*name_ticks(drawable(classes)), **plain)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     centred: dict[str, Any] = {"ha": "center", "va": "center"}
@@ -246,5 +248,5 @@ def save_figure(figure: "matplotlib.figure.Figure", path: Path, title: str | Non
     if title:
         num_letters = int(13 * figure.get_figwidth())
         figure.suptitle(textwrap.fill(title, num_letters), fontsize=10)
-    with atomic_path(path) as part:
+    with atomic_path(path) as part, as_written(figure):
         figure.savefig(part, dpi=DPI, bbox_inches="tight", pad_inches=0.05)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from leanvit.data.images import ImageSet
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.measure.predict import Trained
+from leanvit.evaluation.pictures.letters import drawable
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def look_at_these(
     net = trained.net.to(device).eval()
     inputs = trained.inputs(images, device)
     confidences, predicted = net(inputs).float().softmax(dim=1).cpu().max(dim=1)
-    names = trained.classes
+    names = drawable(trained.classes)
     captions = tuple(
         f"true {names[true]},\npredicted {names[said]} {confidence:.2f}"
         for true, said, confidence in zip(labels[index], predicted, confidences, strict=True)

@@ -1,0 +1,87 @@
+"""Names in figures as they are written: no formula, and each letter in a font that has it.
+
+Class names and paths come from people: ``price_$5_to_$10`` is no mathematics, and the fonts that
+matplotlib brings have no Chinese. What they lack is looked for in the fonts that it knows on this
+machine; a class whose letters are in none of them is shown by its number.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+MAX_LETTERS = 40  # of a name beside a bar or a row: longer ones leave the panel no room
+
+
+def drawable(names: Sequence[str]) -> list[str]:
+    """Class names as a figure can show them; where letters are in no font, by their number, from 0,
+    which one line on standard error says."""
+    shown = [" ".join(name.split()) for name in names]
+    nowhere = _in_no_font("".join(shown))
+    lacking = [index for index, name in enumerate(shown) if nowhere & set(name)]
+    for index in lacking:
+        shown[index] = str(index)
+    if lacking:
+        _say_once(
+            f"no font on this machine has the letters of {names[lacking[0]]!r}"
+            + (f" and {len(lacking) - 1} other classes" if len(lacking) > 1 else "")
+            + ": figures show their numbers, from 0; a font such as Noto Sans CJK helps"
+        )
+    return [name if len(name) <= MAX_LETTERS else f"{name[: MAX_LETTERS - 1]}…" for name in shown]
+
+
+@contextmanager
+def as_written(figure: "matplotlib.figure.Figure") -> Iterator[None]:
+    """Around the drawing of a figure: all its texts as they are."""
+    import matplotlib
+    from matplotlib.text import Text
+
+    texts = figure.findobj(Text)
+    for text in texts:
+        text.set_parse_math(False)
+        if nowhere := _in_no_font(text.get_text()):
+            text.set_text("".join("?" if each in nowhere else each for each in text.get_text()))
+    found = list(dict.fromkeys(name for name in _found.values() if name))
+    for text in texts:
+        text.set_fontfamily(list(dict.fromkeys([*text.get_fontfamily(), *found])))
+    fonts = [*matplotlib.rcParams["font.family"], *found]
+    with matplotlib.rc_context({"text.parse_math": False, "font.family": fonts}):
+        yield
+
+
+_found: dict[str, str | None] = {}  # letters that the first font lacks: the family that has them
+
+
+def _in_no_font(text: str) -> set[str]:
+    """The letters of a text that no font has."""
+    from matplotlib.font_manager import FontProperties, findfont, fontManager
+
+    wanted = set(text) - _found.keys() - set("\n")
+    wanted -= _letters(findfont(FontProperties()), wanted)
+    if wanted:
+        for font in fontManager.ttflist:
+            if not font.name.startswith("Last Resort"):  # a box for everything
+                got = _letters(font.fname, {each for each in wanted if each not in _found})
+                _found.update(dict.fromkeys(got, font.name))
+        _found.update({each: None for each in wanted if each not in _found})
+    return {each for each in set(text) & _found.keys() if _found[each] is None}
+
+
+def _letters(path: str, wanted: set[str]) -> set[str]:
+    """Those that a font has."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        font = FT2Font(path)
+    except (OSError, RuntimeError):  # gone since matplotlib looked, or not drawn by it
+        return set()
+    return {each for each in wanted if font.get_char_index(ord(each))}
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr)
