@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fake_runs import write_failed_run, write_fake_run
-from scripts import call
+from scripts import call, start
 
 
 @pytest.fixture
@@ -52,3 +52,17 @@ def test_what_cannot_be_paired_is_one_line(sides: Path) -> None:
         assert (done.returncode, done.stdout) == (1, "") and done.stderr.count("\n") == 1
         assert words in done.stderr
     assert not (sides / "out").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_of_any_encoding_shows_the_table(sides: Path, encoding: str) -> None:
+    """In a process of its own: what is captured here takes every letter."""
+    odd = write_fake_run(sides / "猫" / "é", loss="猫 \udcff", test_wrong=[1])
+    asked = [f"run={sides}", f"output={sides}/out"]
+    env = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C", "COLUMNS": "150",
+           "PYTHONCOERCECLOCALE": "0"}  # fmt: skip
+    with start("report.py", *asked, **env) as process:
+        assert process.wait() == 0
+    for name in ("comparison.md", "comparison.csv"):
+        assert "猫" in (sides / "out" / name).read_text(encoding="utf-8")
+    assert odd.exists()

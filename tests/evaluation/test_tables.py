@@ -1,5 +1,6 @@
 """The one writer of tables: nothing is cut, whatever the width."""
 
+import csv
 import io
 import subprocess
 import sys
@@ -68,3 +69,40 @@ def test_finished_runs_are_compared_without_torch() -> None:
     subprocess.run(
         [sys.executable, "-c", program], cwd=Path(tables.__file__).parents[2], check=True
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
+        ("a <!-- b", "a &lt;!-- b"),
+        ("[here](http://x)", "[here]\\(http://x)"),
+        ("![x](y)", "![x]\\(y)"),
+        ("one\r\n\n# two | three", "one # two \\| three"),
+        ("a\\|b", "a\\\\\\|b"),
+        ("_a_b_ 2*3*4", "\\_a_b\\_ 2\\*3\\*4"),
+        ("`rm`", "\\`rm\\`"),
+        ("&lt;b&#62;", "&amp;lt;b&amp;#62;"),
+        ("\x1b[2J\u202eabc\ud800", "?[2J?abc?"),
+        ("vit_b_16 < 0.001 [69.1, 70.2] & 猫", "vit_b_16 < 0.001 [69.1, 70.2] & 猫"),
+    ],
+)
+def test_names_are_no_markup(given: str, shown: str) -> None:
+    assert markdown_table([{given: given}]) == [f"| {shown} |", "| --- |", f"| {shown} |"]
+
+
+def test_names_are_no_formula() -> None:
+    odd = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", Path("=x")]
+    kept = ["-1.5", "+3", "-inf", "a=b", -2, 0.5, None, "", "1+1"]
+    for value in odd:
+        (_, row) = list(csv.reader(io.StringIO(csv_text([{"a": value}]))))
+        assert row == [f"'{value}"]
+    assert csv_text([{"=x": "y"}]).startswith("'=x\n")
+    rows = list(csv.reader(io.StringIO(csv_text([{"a": value, "b": 1} for value in kept]))))
+    assert [row[0] for row in rows[1:]] == ["" if each is None else str(each) for each in kept]
+
+
+def test_a_terminal_is_not_moved() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    show(console, "\x1b[2Ja", [{"net": "\x1b]0;title\x07"}], ("net",), "\x1b[31mred")
+    assert "\x1b" not in console.file.getvalue()  # type: ignore[attr-defined]

@@ -67,6 +67,7 @@ def spoken(main: Callable[[], None]) -> None:
 
     ``HYDRA_FULL_ERROR=1`` shows the traceback.
     """
+    words.speak_any_encoding()
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         os.environ["LEANVIT_TRACEBACK"] = "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits before we can speak
@@ -99,7 +100,9 @@ def ask(command: str, description: str | None, of_train: bool = False) -> None:
     def main() -> None:
         arguments = sys.argv[1:]
         if HELP & set(arguments):
-            print(f"{(description or '').strip()}\n\n{(CONF / f'{command}.yaml').read_text()}")
+            print(
+                f"{(description or '').strip()}\n\n{(CONF / f'{command}.yaml').read_text('utf-8')}"
+            )
             return
         rest = [each for each in arguments if not of_train or each not in MULTIRUN]
         for each in rest:

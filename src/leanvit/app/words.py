@@ -1,5 +1,6 @@
 """What went wrong, as one line for the person at the keyboard."""
 
+import codecs
 import os
 import sys
 import traceback
@@ -12,6 +13,23 @@ from leanvit.errors import LeanvitError
 from leanvit.values import nearest
 
 NO_VALUE = ("_target_", "_partial_", "hydra")  # of a config: nothing for a person to give
+
+# signs that a terminal of another encoding lacks
+PLAIN = {"–": "-", "−": "-", "→": "->", "←": "<-", "±": "+-", "…": "...", "×": "x", "’": "'"}
+
+
+def speak_any_encoding() -> None:
+    """Let standard output and error take any text: what their encoding lacks is written plainly."""
+    codecs.register_error("plain", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="plain")
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    missing = error.object[error.start : error.end]
+    return "".join(PLAIN.get(each, "?") for each in missing), error.end
 
 
 def traceback_wanted() -> bool:

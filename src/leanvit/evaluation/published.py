@@ -19,7 +19,7 @@ class Published:
 
 def read_published(path: Path) -> dict[str, Published]:
     """The rows of a CSV by their experiment, in its order."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return {
             row["experiment"]: Published(
                 float(row["accuracy"]),

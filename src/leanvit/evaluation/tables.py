@@ -3,15 +3,20 @@
 - A table is its rows: the cells of each by heading, the same headings in every row. Of CSV the
   cells are values with every digit, of the others texts that are rounded to what an interval
   supports.
+- Names come from people and from runs that are handed on: in Markdown they are text and no markup,
+  in CSV text and no formula of a spreadsheet.
 - The terminal table leaves out whole columns rather than breaking names to pieces, and says which;
   what all rows have in common it still tells.
 """
 
 import csv
 import io
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
+from unicodedata import category
 
 from rich import box
 from rich.cells import cell_len
@@ -22,23 +27,48 @@ from rich.table import Table
 from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE, Difference, Ratio
 from leanvit.files import atomic_path
 
+# emphasis, code, the next cell; the second half of a link; what only stands within words is none
+MARKUP = r"[\\`*|]|(?<=\])\(|(?<![^\W_])_|_(?![^\W_])"
+UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode's categories: control, format, surrogate, ...
 Rows = Sequence[Mapping[str, str]]
 
 
 def markdown_table(rows: Rows) -> list[str]:
     """Its lines."""
     cells = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+    return ["| " + " | ".join(map(in_markdown, row)) + " |" for row in cells]
+
+
+def in_markdown(text: object) -> str:
+    """Text as it reads, on one line: no HTML, no link, no cell, no code."""
+    line = re.sub(MARKUP, r"\\\g<0>", visible(" ".join(str(text).split())))
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", re.sub(r"&(?=#?\w+;)", "&amp;", line))
+
+
+def visible(text: str) -> str:
+    """Without what moves the cursor of a terminal, or changes the direction of writing."""
+    return "".join("?" if category(each) in UNSEEN and each != "\n" else each for each in text)
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows below a heading of all their keys; None is empty."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     file = io.StringIO()
-    writer = csv.DictWriter(file, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(map(_no_formula, columns))
+    writer.writerows([_no_formula(row.get(column)) for column in columns] for row in rows)
     return file.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    """Text that a spreadsheet would compute, with the mark that makes it text; numbers stay."""
+    text = str(value)
+    if isinstance(value, int | float) or text.lstrip()[:1] not in ("=", "+", "-", "@"):
+        return value
+    with suppress(ValueError):
+        float(text)
+        return value
+    return f"'{text}"
 
 
 def write_texts(stem: Path, markdown: str, csv: str) -> None:
@@ -49,7 +79,7 @@ def write_texts(stem: Path, markdown: str, csv: str) -> None:
     """
     for suffix, text in ((".md", markdown), (".csv", csv)):
         with atomic_path(stem.with_suffix(suffix)) as part:
-            part.write_text(text)
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def show(
@@ -75,7 +105,9 @@ def show(
             dropped.append(name)
     is_loose = sum(widths.values()) + 2 * len(widths) - 1 <= console.width
     _squeeze(widths, rows, words, console.width - len(widths) + 1)
-    table = Table(title=escape(title), title_justify="left", padding=(0, int(is_loose), 0, 0))
+    table = Table(
+        title=escape(visible(title)), title_justify="left", padding=(0, int(is_loose), 0, 0)
+    )
     table.box, table.show_edge = box.SIMPLE_HEAD, False
     for name, width in widths.items():
         side: Literal["left", "right"] = "left" if name in words else "right"
@@ -83,7 +115,7 @@ def show(
         # fold: where nothing else helps, what is broken is still all there
         table.add_column(heading, justify=side, width=width, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(row[name]) for name in widths))
+        table.add_row(*(escape(visible(row[name])) for name in widths))
     console.print(table)
     if caption:
         say(console, caption)
@@ -116,7 +148,7 @@ def _squeeze(widths: dict[str, int], rows: Rows, words: Collection[str], room: i
 
 def say(console: Console, text: str) -> None:
     """Print text as it is, broken into lines that fit."""
-    console.print(text, highlight=False, markup=False)
+    console.print(visible(text), highlight=False, markup=False)
 
 
 def percent(fraction: float | None) -> str:

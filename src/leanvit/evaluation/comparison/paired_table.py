@@ -10,6 +10,7 @@ from leanvit.evaluation.comparison.paired import Measure, Paired, compare_paired
 from leanvit.evaluation.comparison.table import failed_section, print_failed
 from leanvit.evaluation.tables import (
     csv_text,
+    in_markdown,
     interval,
     markdown_table,
     points,
@@ -50,7 +51,8 @@ def print_paired(
 def paired_markdown(paired: Paired, failed: Sequence[Path] = ()) -> str:
     """One section: the statement, the table, what to know about it; then the failed jobs."""
     table = markdown_table([_cells(paired, measure) for measure in paired.measures])
-    parts = [f"## {title(paired)}", "", statement(paired), "", *table, "", caption(paired), ""]
+    head, said, about = map(in_markdown, (title(paired), statement(paired), caption(paired)))
+    parts = [f"## {head}", "", said, "", *table, "", about, ""]
     return "\n".join([*parts, *failed_section(failed)])
 
 

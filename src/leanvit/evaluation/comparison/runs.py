@@ -71,7 +71,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The values a run was made with; nothing, where it kept none."""
     if not (path / "config.yaml").is_file():
         return {}
-    return yaml.safe_load((path / "config.yaml").read_text()) or {}
+    return yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")) or {}
 
 
 def read_predictions(path: Path) -> dict[str, ndarray]:

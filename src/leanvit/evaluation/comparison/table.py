@@ -26,6 +26,7 @@ from leanvit.evaluation.measure.metrics import SHOTS
 from leanvit.evaluation.tables import (
     csv_text,
     digits,
+    in_markdown,
     interval,
     judged,
     markdown_table,
@@ -92,7 +93,8 @@ def to_markdown(tables: Sequence[Table], failed: Sequence[Path] = ()) -> str:
     lines = [] if tables else ["No finished run.", ""]
     for table in tables:
         cells = [_cells(table, row) for row in table.rows]
-        lines += [f"## {table.data}", "", caption(table), "", *markdown_table(cells), ""]
+        about = f"## {in_markdown(table.data)}", "", in_markdown(caption(table)), ""
+        lines += [*about, *markdown_table(cells), ""]
     return "\n".join([*lines, *failed_section(failed)])
 
 
@@ -100,7 +102,8 @@ def failed_section(failed: Sequence[Path]) -> list[str]:
     """The lines of a Markdown section of the failed jobs, if there are any."""
     if not failed:
         return []
-    return ["## Failed", "", *(f"- `{path}`: {read_error(path)}" for path in failed), ""]
+    lines = [f"- {in_markdown(path)}: {in_markdown(read_error(path))}" for path in failed]
+    return ["## Failed", "", *lines, ""]
 
 
 def to_csv(tables: Sequence[Table], failed: Sequence[Path] = ()) -> str:

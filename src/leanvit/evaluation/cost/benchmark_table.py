@@ -13,6 +13,7 @@ from leanvit.evaluation.cost.benchmark import Benchmark, Spread
 from leanvit.evaluation.tables import (
     csv_text,
     digits,
+    in_markdown,
     interval,
     judged,
     markdown_table,
@@ -82,9 +83,9 @@ def caption(benchmark: Benchmark) -> str:
 
 def to_markdown(benchmark: Benchmark) -> str:
     """A table, and what to know about it."""
-    runs = [f"- {run.name}: `{run.path}`" for run in benchmark.runs]
-    table = markdown_table(_cells(benchmark))
-    return "\n".join(["## Benchmark", "", caption(benchmark), "", *table, "", *runs, ""])
+    runs = [f"- {in_markdown(f'{run.name}: {run.path}')}" for run in benchmark.runs]
+    table, said = markdown_table(_cells(benchmark)), in_markdown(caption(benchmark))
+    return "\n".join(["## Benchmark", "", said, "", *table, "", *runs, ""])
 
 
 def to_csv(benchmark: Benchmark) -> str:
