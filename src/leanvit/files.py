@@ -16,7 +16,8 @@ from leanvit.errors import LeanvitError
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 HOST = socket.gethostname()
 SILENCE = 3600  # seconds in which whoever lives has written something
-NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
+            errno.ENAMETOOLONG}  # fmt: skip
 
 
 @contextmanager
@@ -39,18 +40,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        if error.errno in NO_SPACE:
-            raise LeanvitError(
-                f"no space left to write {path}: free some, then run the same command again"
-            ) from error
-        if error.errno in NO_PLACE:
-            raise LeanvitError(
-                f"cannot write {path} ({error.strerror}): choose another folder"
-            ) from error
+        if line := told(error, path):
+            raise LeanvitError(line) from error
         raise
     finally:
         with suppress(OSError):  # there is none, or its folder cannot be entered
             part.unlink()
+
+
+def told(error: OSError, path: Path | str | None = None) -> str | None:
+    """In words, why something cannot be written; None: it is about something else."""
+    place = path or error.filename or "to disk"
+    if error.errno in NO_SPACE:
+        return f"no space left to write {place}: free some, then run the same command again"
+    if error.errno in NO_PLACE:
+        return f"cannot write {place} ({error.strerror}): choose another folder"
+    return None
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Grids: they end around what fails, and their comparison comes from disk, whoever ran the jobs."""
 
 import csv
+import errno
 import os
 import signal
 import subprocess
@@ -151,6 +152,27 @@ def test_jobs_are_read_in_their_order(tmp_path: Path) -> None:
     assert [job.run_dir.name for job in found] == ["vit-ce-shuffle-01234567", "b", "10"]
     assert [job.error for job in found] == [None, "no space left", "there is no loss=zzz"]
     assert (tmp_path / "grids" / "01234567" / "10" / "error.txt").exists()
+
+
+def test_a_job_that_cannot_be_kept_is_told_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """On a full disk: the jobs after it run, and the exit status tells of it."""
+
+    def write_text(*given: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(grids, "_not_kept", [])
+    sweep = leave_jobs(tmp_path)
+    failed = Job(tmp_path / "c", "no space left for it")
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_text", write_text)
+        grids.leave(sweep / "11", failed)
+    assert "no space left to write" in capsys.readouterr().err
+    assert grids.left(sweep)[-1] == failed and ended(sweep) == 1
+    monkeypatch.setattr(Path, "write_text", write_text)
+    ended(sweep)
+    assert "cross_entropy" in capsys.readouterr().out  # shown, though it cannot be written
 
 
 def ended(sweep: Path) -> int:

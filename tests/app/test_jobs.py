@@ -1,6 +1,8 @@
 """A job in its directory: what it finds there, who else is there, and what an error leaves."""
 
 import contextlib
+import errno
+import fcntl
 import io
 import resource
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 import torch
 from composed import request_of
 from image_trees import write_image, write_tree
+from omegaconf import OmegaConf
 from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call, nothing_stays_changed
 
 from leanvit.app import jobs
@@ -115,3 +118,49 @@ def test_only_a_folder_in_which_nothing_began_is_removed(tmp_path: Path) -> None
     with jobs.only_process_in(held):
         jobs.remove_if_nothing_began(held)
     assert not empty.exists() and begun.exists() and held.exists()
+
+
+def test_a_job_whose_note_found_no_room_is_told(tmp_path: Path) -> None:
+    """And the jobs after it run: see test_grid."""
+    request = request_of(*SMALL, f"outputs={tmp_path}")
+    request.run_dir.mkdir(parents=True)
+    (request.run_dir / "error.txt").touch()
+    line = jobs.outcome(1, request)
+    assert line and "no space left" in line and str(request.run_dir) in line
+    (request.run_dir / "error.txt").write_bytes(b"\xff\xfe\n")
+    assert jobs.outcome(1, request) == "\ufffd\ufffd"
+
+
+def test_a_file_system_without_locks_is_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """NFS, for one."""
+
+    def flock(*given: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with jobs.only_process_in(tmp_path):
+        pass
+    said = capsys.readouterr().err
+    assert f"{tmp_path} cannot be locked (No locks available)" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("grid", [[], ["-m"]])
+def test_a_place_that_cannot_be_written(grid: list[str], tmp_path: Path) -> None:
+    """A file where a folder is to be: the root user may write anywhere else."""
+    (tmp_path / "outputs").write_text("")
+    done = call("train.py", *SMALL, f"outputs={tmp_path}/outputs", *grid)
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert f"cannot write {tmp_path}/outputs" in done.stderr, done.stderr
+    assert "choose another folder" in done.stderr
+
+
+def test_no_space_while_hydra_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*given: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(OmegaConf, "save", save)
+    done = call("train.py", *SMALL, f"outputs={tmp_path}", "-m")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: no space left") and done.stderr.count("\n") == 1

@@ -1,5 +1,7 @@
 """What went wrong, as one line that names the thing and the mend."""
 
+import errno
+
 import pytest
 import torch
 from composed import config_of
@@ -38,6 +40,23 @@ def test_an_unknown_word_is_answered_with_its_neighbours(
 )
 def test_out_of_memory_says_what_to_lower(error: Exception) -> None:
     assert "batch_size" in words.explain(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "no space left to write to disk: free"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "/a"), "no space left to write /a: free"),
+        (PermissionError(errno.EACCES, "Permission denied", "/b"), "cannot write /b (Permission"),
+        (OSError(errno.EROFS, "Read-only file system", "/c"), "cannot write /c (Read-only"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "/d"), "cannot write /d (File name"),
+        (RuntimeError("unable to allocate shared memory(shm) for file </x>"), "num_workers=0"),
+        (RuntimeError("worker is killed: Bus error, out of shared memory."), "/dev/shm"),
+    ],
+)
+def test_what_the_disk_says_has_a_mend(error: Exception, expected: str) -> None:
+    line = words.explain(error)
+    assert expected in line and "HYDRA_FULL_ERROR" not in line
 
 
 def test_what_nobody_foresaw_says_where_to_look() -> None:

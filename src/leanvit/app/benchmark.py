@@ -26,7 +26,8 @@ from leanvit.app.nets import load_run
 from leanvit.app.provenance import device_name
 from leanvit.device import Accelerator, find_device
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.comparison.runs import read_error, read_predictions, read_run
+from leanvit.evaluation.comparison.left_out import read_error
+from leanvit.evaluation.comparison.runs import read_predictions, read_run
 from leanvit.evaluation.cost.benchmark import Benchmark, timed_runs
 from leanvit.evaluation.cost.benchmark_table import conditions, print_benchmark, write_benchmark
 from leanvit.evaluation.cost.benchmark_times import draw_images, race

@@ -37,23 +37,24 @@ def train(command: str) -> None:
     def task(composed: DictConfig) -> None:
         settings = HydraConfig.get()
         in_grid = settings.mode == RunMode.MULTIRUN
+        folder = Path(settings.runtime.output_dir) / str(settings.job.num if in_grid else "")
+        alone = not in_grid and not processes.is_rank()  # another process speaks for ranks
         try:
-            asked = read(composed)
-            job = jobs.do(command, asked)
+            job = jobs.do(command, read(composed))
+            if alone and not job.error:
+                grid.show(command, [job])
         except Exception as error:
             if not in_grid:
                 sys.exit(words.say(error))
             words.say(error)
-            job = jobs.Job(Path(settings.runtime.output_dir), words.explain(error))
+            job = jobs.Job(folder, words.explain(error))
         if in_grid:
-            grid.leave(Path(settings.runtime.output_dir), job)
-        elif processes.is_rank():  # the process that started the ranks speaks for them
-            sys.exit(1 if job.error else 0)
-        elif job.error:
+            grid.leave(folder, job)
+        elif alone and job.error:
             jobs.remove_if_nothing_began(job.run_dir)
             sys.exit(words.say(LeanvitError(job.error)))
-        else:
-            grid.show(command, [job])
+        elif job.error:
+            sys.exit(1)
 
     def main() -> None:
         check_flags(sys.argv[1:])

@@ -11,13 +11,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from leanvit.app import names
 from leanvit.app.parts import check_parts
 from leanvit.errors import LeanvitError
 
 TOLD = ("metrics.json", "pretraining.json")  # of train.py, eval.py and compress.py; of pretrain.py
+
+# without these values no net can be built again
+NEEDED = ("classes", "seed", "model._target_", "data._target_", "data.image_size")
 
 
 @dataclass(frozen=True)
@@ -31,13 +36,26 @@ class Run:
         """The resolved config that it was made with, as it was written.
 
         Raises:
-            LeanvitError: not a run directory, or its config names what is none of conf/'s classes.
+            LeanvitError: not a run directory, its config is damaged, or names what is none of
+                conf/'s classes.
         """
-        if not (self.path / "config.yaml").exists():
+        path = self.path / "config.yaml"
+        if not path.exists():
             raise LeanvitError(f"{self.path} is no run directory: it has no config.yaml")
-        kept = OmegaConf.load(self.path / "config.yaml")
-        assert isinstance(kept, DictConfig)
-        check_parts(kept, f"{self.path}/config.yaml")
+        try:
+            kept = OmegaConf.load(path)
+            if not isinstance(kept, DictConfig):
+                raise ValueError("it holds no values by name")
+            check_parts(kept, str(path))
+            missing = [key for key in NEEDED if OmegaConf.select(kept, key) is None]
+        except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
+            line = " ".join(str(error).split())
+            raise LeanvitError(f"{path} is damaged ({line}): train again") from error
+        if missing:
+            raise LeanvitError(
+                f"{path} has no {', '.join(missing)}: it is damaged, or of a version that is too "
+                "old: train again"
+            )
         return kept
 
     @cached_property
@@ -53,7 +71,10 @@ class Run:
     def told(self) -> dict[str, Any]:
         """What it tells of itself; nothing, if it is not finished."""
         path = next((self.path / name for name in TOLD if (self.path / name).exists()), None)
-        return json.loads(path.read_text()) if path else {}
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8"))) if path else {}
+        except (ValueError, TypeError) as error:
+            raise LeanvitError(f"{path} is damaged ({error}): train again") from error
 
     @property
     def is_evaluated(self) -> bool:

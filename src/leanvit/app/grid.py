@@ -33,23 +33,30 @@ OmegaConf.register_new_resolver("grid", grid_name, use_cache=True, replace=True)
 
 
 def leave(folder: Path, job: Job) -> None:
-    """Keep what became of a job."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "error.txt").unlink(missing_ok=True)
-    if job.error:
-        leave_note(folder, job.error + "\n")
-    write_json({"run": str(job.run_dir), "error": job.error}, folder / "job.json")
+    """Keep what became of a job; where the disk is full, in this process alone."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").unlink(missing_ok=True)
+        if job.error:
+            leave_note(folder, job.error + "\n")
+        write_json({"run": str(job.run_dir), "error": job.error}, folder / "job.json")
+    except (OSError, LeanvitError) as error:
+        words.say(error)
+        _not_kept.append(job)
+
+
+_not_kept: list[Job] = []
 
 
 def left(folder: Path) -> list[Job]:
     """What became of the jobs of a grid, in order."""
     found = []
     for path in sorted(folder.glob("*/job.json"), key=lambda path: int(path.parent.name)):
-        told = json.loads(path.read_text())
+        told = json.loads(path.read_text(encoding="utf-8"))
         run_dir = Path(told["run"])
         noted = (run_dir / "error.txt").exists() or not told["error"]
         found.append(Job(run_dir if noted else path.parent, told["error"]))
-    return found
+    return found + _not_kept
 
 
 class Comparison(Callback):
@@ -60,20 +67,20 @@ class Comparison(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             self.held.enter_context(only_process_in(folder))
-        except LeanvitError as error:
+            for path in folder.glob("*/job.json"):  # of an earlier call
+                path.unlink()
+        except (LeanvitError, OSError) as error:  # Hydra would make a warning of it
             sys.exit(words.say(error))
-        for path in folder.glob("*/job.json"):  # of an earlier call
-            path.unlink()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         try:
             jobs = left(folder)
             show(kwargs["config_name"], jobs, folder)
-        except Exception as error:  # Hydra would make a warning of it
+        except Exception as error:  # as above
             sys.exit(words.say(error))
         if not jobs or any(job.error for job in jobs):
             sys.exit(1)
@@ -83,13 +90,16 @@ def show(command: str, jobs: Sequence[Job], grid: Path | None = None) -> None:
     """Print what came of one job, or of the jobs of a grid; that of a grid is also written."""
     # late: a comparison reads files and needs no torch, but takes a second to import
     from leanvit.evaluation.comparison.compare import compare
+    from leanvit.evaluation.comparison.left_out import sort_out
     from leanvit.evaluation.comparison.table import print_table, write_comparison
 
     finished = [job.run_dir for job in jobs if job.error is None]
     failed = [job.run_dir for job in jobs if job.error is not None]
-    evaluated = [path for path in finished if Run(path).is_evaluated]
+    evaluated, damaged = sort_out([path for path in finished if Run(path).is_evaluated])
+    failed += damaged
     if command == "train" and grid:
-        print_table(write_comparison(evaluated, failed, grid), failed)
+        print_table(compare(evaluated), failed)
+        write_comparison(evaluated, failed, grid)
         print(f"{grid}/comparison.md")
         return
     beside = list(dict.fromkeys(each for path in evaluated for each in (*before(path), path)))
@@ -106,7 +116,9 @@ def show(command: str, jobs: Sequence[Job], grid: Path | None = None) -> None:
 
 def before(path: Path) -> list[Path]:
     """The evaluated run that a run was made of, to be shown beside it."""
+    from leanvit.evaluation.comparison.left_out import damage
+
     run = Run(path)
     given = run.told.get("compressed", {}).get("run") or run.config.get("pretrained")
     first = Run(names.found(given)) if given else None
-    return [first.path] if first and first.is_evaluated else []
+    return [first.path] if first and first.is_evaluated and not damage(first.path) else []

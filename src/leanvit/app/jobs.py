@@ -37,6 +37,8 @@ def do(command: str, request: Request) -> Job:
     if request.is_finished:
         print(f"{run_dir} is finished: delete it to make it again", file=sys.stderr)
         return Job(run_dir, None)
+    if request.damage:
+        print(f"{request.damage}: it is made again", file=sys.stderr)
     print(run_dir, file=sys.stderr, flush=True)
     if str(request.config.trainer.strategy).startswith("ddp"):
         from leanvit.app.check import check_place  # late: it imports torch
@@ -80,11 +82,12 @@ def run_job(command: str, request: Request) -> str | None:
 
 def outcome(status: int, request: Request) -> str | None:
     """What became of a job that ran in another process: its error in one line, or None."""
-    if request.is_finished:
+    if request.is_finished or (status == 0 and (request.run_dir / request.finished).exists()):
         return None
     note = request.run_dir / "error.txt"
     if note.exists():
-        return note.read_text().splitlines()[0]
+        lines = note.read_text(encoding="utf-8", errors="replace").splitlines()
+        return lines[0] if lines else f"no space left even for {note}: free some, then run again"
     if status == processes.BUSY:
         return f"another process is training in {request.run_dir}"
     line = f"the process of the job ended unexpectedly ({processes.describe(status)})"
@@ -115,12 +118,12 @@ def keep_config(
 def leave_note(folder: Path, text: str) -> None:
     """Write ``error.txt``; a disk too full for it is no reason to stop a grid."""
     with contextlib.suppress(OSError):
-        (folder / "error.txt").write_text(text)
+        (folder / "error.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 @contextlib.contextmanager
 def only_process_in(run_dir: Path) -> Iterator[None]:
-    """Hold the run directory.
+    """Hold the run directory, on a file system that knows locks; some of a network know none.
 
     Raises:
         LeanvitError: another process is training there.
@@ -130,4 +133,7 @@ def only_process_in(run_dir: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise LeanvitError(f"another process is training in {run_dir}: wait for it") from error
+        except OSError as error:
+            once = "start the same command only once"
+            print(f"{run_dir} cannot be locked ({error.strerror}): {once}", file=sys.stderr)
         yield

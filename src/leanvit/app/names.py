@@ -12,6 +12,7 @@ otherwise is found by its values (:func:`find_again`).
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +134,10 @@ def find_again(run_dir: Path, config: DictConfig, choices: Mapping[str, str | No
         return run_dir
     wanted = digest(config, choices)
     for path in sorted(run_dir.parent.glob(f"{run_dir.name.rpartition('-')[0]}-????????")):
-        kept: Any = OmegaConf.load(path / "config.yaml") if (path / "config.yaml").exists() else {}
-        if kept and "choices" not in kept and digest(kept, choices) == wanted:
-            return path
+        with suppress(Exception):  # what is damaged, or no run, is none that is looked for
+            kept: Any = OmegaConf.load(path / "config.yaml")
+            if "choices" not in kept and digest(kept, choices) == wanted:
+                return path
     return run_dir
 
 

@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from leanvit.app import names
 from leanvit.app.finished import find
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.compare import Sort
+from leanvit.evaluation.comparison.left_out import sort_out
 from leanvit.evaluation.comparison.paired_table import print_paired, write_paired
 from leanvit.evaluation.comparison.published import print_published, write_published
 from leanvit.evaluation.comparison.runs import find_failed, find_runs
-from leanvit.evaluation.comparison.table import print_table, write_comparison
+from leanvit.evaluation.comparison.table import print_failed, print_table, write_comparison
 
 
 def run(
@@ -28,6 +31,7 @@ def run(
         if against is not None:
             raise LeanvitError("published=true compares with the published tables: leave against=")
         print_published(write_published(runs, names.PUBLISHED, folder))
+        print_failed(failed, Console(stderr=True))
         print(f"{folder}/published.md")
         return
     if against is not None:
@@ -44,7 +48,8 @@ def run(
 
 
 def runs_in(given: str | Sequence[str] | None) -> tuple[list[Path], list[Path]]:
-    """Finished and failed runs: those given, those in folders that are given, or all."""
+    """Runs to compare, and those that failed or are damaged: those given, those in folders that are
+    given, or all."""
     told = [given] if isinstance(given, str) else given
     folders = [names.ROOT / "outputs"] if told is None else [find(each).path for each in told]
     runs: list[Path] = []
@@ -52,4 +57,5 @@ def runs_in(given: str | Sequence[str] | None) -> tuple[list[Path], list[Path]]:
     for folder in folders:
         runs += [folder] if (folder / "metrics.json").exists() else find_runs(folder)
         failed += find_failed(folder)
-    return runs, failed
+    whole, damaged = sort_out(runs)
+    return whole, failed + damaged

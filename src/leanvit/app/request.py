@@ -8,6 +8,7 @@ run it begins from, but for what the command line says:
   change; where Hydra knows none of that name, the choice wants to be named beside it.
 """
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,29 @@ class Request:
 
     @property
     def is_finished(self) -> bool:
-        return (self.run_dir / self.finished).exists()
+        """Done, and whole: what is damaged is made again."""
+        return (self.run_dir / self.finished).exists() and not self.damage
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with what it left, in one line; None: nothing, or there is nothing."""
+        path = self.run_dir / self.finished
+        if not path.exists():
+            return None
+        if self.finished == METRICS:
+            # late: a comparison takes a second to import
+            from leanvit.evaluation.comparison.left_out import damage
+
+            try:
+                _ = Run(self.run_dir).config
+            except LeanvitError as error:
+                return str(error)
+            return damage(self.run_dir)
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            return f"{path} is damaged ({error})"
+        return None
 
     @property
     def trains_nothing(self) -> bool:
@@ -130,6 +153,7 @@ def compression(composed: DictConfig) -> Request:
     """
     choices, given, rest = _said(composed)
     run, method = find(composed.run), str(choices["method"])
+    _ = run.config  # see that it is one
     config = _settled(composed)
     if str(config.trainer.strategy).startswith("ddp"):
         raise LeanvitError("trainer=ddp: compress.py works in one process, choose auto, cpu or gpu")

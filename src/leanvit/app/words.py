@@ -9,6 +9,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from leanvit import files
 from leanvit.errors import LeanvitError
 from leanvit.values import nearest
 
@@ -60,6 +61,10 @@ def explain(error: BaseException) -> str:
         return _unknown_choice(cause)
     if isinstance(cause, OmegaConfBaseException):
         return _unknown_key(cause) or " ".join(str(cause).split())
+    if isinstance(cause, OSError) and (line := files.told(cause)):
+        return line
+    if "shared memory" in str(cause):  # of torch's DataLoader, whose workers pass images by it
+        return "too little shared memory in /dev/shm: give it more, or num_workers=0"
     if _is_out_of_memory(cause):
         return "out of memory: lower batch_size, or choose a smaller model"
     text = " ".join(str(cause).split())
@@ -89,6 +94,12 @@ def _unknown_key(error: OmegaConfBaseException) -> str | None:
         return None
     if "Missing mandatory value" in str(error):
         return f"{error.full_key} must be given: {error.full_key}=..."
+    root = error.parent_node._get_root()
+    if isinstance(root, DictConfig) and "classes" in root:  # not composed, but kept by a run
+        return (
+            f"the run's config.yaml has no {error.full_key}: it is damaged, or of another version: "
+            "train again"
+        )
     names = [str(key) for key in error.parent_node if str(key) not in NO_VALUE]
     if str(error.key) in names:
         return None

@@ -76,10 +76,14 @@ class History(L.Callback):
         row["images"] = self.num_images * trainer.world_size
         row["seconds"] = seconds
         self.rows.append(row)
-        if trainer.is_global_zero:
+        self.keep(trainer)
+        if trainer.is_global_zero and self.say:
+            print(_sentence(row, trainer.max_epochs), file=sys.stderr, flush=True)
+
+    def keep(self, trainer: L.Trainer) -> None:
+        """Write the rows, if there are any."""
+        if trainer.is_global_zero and self.rows:
             write_rows(self.rows, self.path)
-            if self.say:
-                print(_sentence(row, trainer.max_epochs), file=sys.stderr, flush=True)
 
 
 def _forecast(step_ends: Sequence[float], trainer: L.Trainer) -> str:

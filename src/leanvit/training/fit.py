@@ -132,6 +132,7 @@ def fit(
     path = find_last(folder, module)
     with fastest_attention(device, "bf16" in str(trainer.precision)), _stops_are_told(trainer):
         trainer.fit(module, data, ckpt_path=path, weights_only=True)
+    history.keep(trainer)  # of a finished training nothing was written by then
     best_epoch = int(read_checkpoint(folder / BEST)["epoch"]) + 1
     if trainer.is_global_zero:
         (folder / BEFORE).unlink(missing_ok=True)

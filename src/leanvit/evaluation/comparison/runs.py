@@ -3,6 +3,7 @@
 import csv
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def read_run(path: Path) -> dict[str, Any]:
                 "(train it to its end with the same command, or name another folder)"
             )
     try:
-        metrics = json.loads((path / "metrics.json").read_text())
+        metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+        if not isinstance(metrics, dict):
+            raise ValueError(f"it holds no figures but {type(metrics).__name__}")
     except ValueError as error:
         raise LeanvitError(f"{path}/metrics.json is damaged ({error}): train again") from error
     missing = [field for field in FIELDS if field not in metrics]
@@ -68,29 +71,43 @@ def read_run(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The values a run was made with; nothing, where it kept none."""
+    """The values a run was made with; nothing, where it kept none.
+
+    Raises:
+        LeanvitError: the file is damaged.
+    """
     if not (path / "config.yaml").is_file():
         return {}
-    return yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")) or {}
+    try:
+        values = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")) or {}
+        if not isinstance(values, dict):
+            raise ValueError("it holds no values by name")
+    except (ValueError, yaml.YAMLError) as error:
+        line = " ".join(str(error).split())
+        raise LeanvitError(f"{path}/config.yaml is damaged ({line}): train again") from error
+    return values
 
 
-def read_predictions(path: Path) -> dict[str, ndarray]:
+def read_predictions(path: Path, of: str = "") -> dict[str, ndarray]:
     """``val_probabilities`` (n, classes), ``val_labels`` (n,) and the same for ``test``.
+
+    Args:
+        of: how the names begin of what is read; "": everything.
 
     Raises:
         LeanvitError: the file is missing or damaged.
     """
     try:
         with (path / "predictions.npz").open("rb") as raw, np.load(raw) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+            return {name: file[name] for name in file.files if name.startswith(of)}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise LeanvitError(f"{path}/predictions.npz cannot be read: train again") from error
 
 
 def read_answers(path: Path) -> tuple[Bool[ndarray, " n"], Int64[ndarray, " n"]]:
     """Whether each test image was classified rightly, and the labels; see
     :func:`read_predictions`."""
-    predictions = read_predictions(path)
+    predictions = read_predictions(path, of="test_")
     labels = predictions["test_labels"]
     return predictions["test_probabilities"].argmax(axis=1) == labels, labels
 
@@ -105,12 +122,6 @@ def read_history(path: Path) -> list[dict[str, str]]:
         raise LeanvitError(f"{path} holds no history.csv: name a run that was trained")
     with (path / "history.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def read_error(path: Path) -> str:
-    """The one line that says why a run failed."""
-    lines = (path / "error.txt").read_text().splitlines() if (path / "error.txt").exists() else []
-    return lines[0] if lines else "stopped without a message"
 
 
 def _folder(root: Path) -> Path:

@@ -21,7 +21,7 @@ from leanvit.evaluation.comparison.compare import (
     compare,
 )
 from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE
-from leanvit.evaluation.comparison.runs import read_error
+from leanvit.evaluation.comparison.left_out import read_error
 from leanvit.evaluation.measure.metrics import SHOTS
 from leanvit.evaluation.tables import (
     csv_text,

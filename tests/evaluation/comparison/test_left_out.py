@@ -1,0 +1,85 @@
+"""A damaged run is named and left out; the others are compared."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_runs import write_failed_run, write_fake_run
+from scripts import call
+
+from leanvit.evaluation.comparison.left_out import damage, read_error, sort_out
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def flip(path: Path) -> None:
+    """One bit in the middle, as a bad disk does."""
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    path.write_bytes(contents)
+
+
+def without_test(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"test": None}))
+
+
+def fewer(path: Path) -> None:
+    with np.load(path) as file:
+        arrays = dict(file)
+    del arrays["test_labels"]
+    np.savez(path, **arrays)
+
+
+DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
+    ("metrics.json", lambda path: path.write_text("")),
+    ("metrics.json", lambda path: path.write_text("[]")),
+    ("metrics.json", lambda path: path.write_bytes(b"\0" * 999)),
+    ("metrics.json", lambda path: path.write_bytes(b"\xff\xfe{")),
+    ("metrics.json", without_test),
+    ("metrics.json", cut),
+    ("predictions.npz", cut),
+    ("predictions.npz", flip),
+    ("predictions.npz", fewer),
+    ("predictions.npz", lambda path: path.write_bytes(b"")),
+    ("predictions.npz", lambda path: path.write_bytes(b"PK\x03\x04" + b"\0" * 99)),
+    ("predictions.npz", lambda path: path.unlink()),
+    ("config.yaml", lambda path: path.write_bytes(b"\0" * 99)),
+    ("config.yaml", lambda path: path.write_text("- 1\n- 2\n")),
+    ("config.yaml", lambda path: path.write_text("a: [")),
+    ("history.csv", lambda path: path.write_bytes(b"\0" * 99)),
+    ("history.csv", lambda path: path.write_text("epoch,seconds\none,two\n")),
+]
+
+
+@pytest.mark.parametrize(("name", "spoil"), DAMAGE, ids=range(len(DAMAGE)))
+def test_a_damaged_run_is_told_from_a_whole_one(
+    name: str, spoil: Callable[[Path], object], tmp_path: Path
+) -> None:
+    whole, other = (write_fake_run(tmp_path / loss, loss=loss) for loss in ("ce", "focal"))
+    spoil(other / name)
+    assert sort_out([whole, other]) == ([whole], [other])
+    line = damage(other)
+    assert line and line == read_error(other) and str(other) in line and "\n" not in line
+    assert ("again" in line or "same command" in line) and damage(whole) is None
+
+
+def test_the_report_shows_the_rest(tmp_path: Path) -> None:
+    for loss in ("ce", "focal", "poly"):
+        write_fake_run(tmp_path / loss, loss=loss)
+    write_failed_run(tmp_path / "ldam", "no space left")
+    (tmp_path / "vs").mkdir()
+    (tmp_path / "vs" / "error.txt").touch()  # the disk was full
+    (tmp_path / "focal" / "metrics.json").write_text("")
+    cut(tmp_path / "poly" / "predictions.npz")
+    for more in ([], ["published=true"], [f"against={tmp_path}/ce"]):
+        done = call("report.py", f"run={tmp_path}", f"output={tmp_path}/out", *more, COLUMNS="999")
+        assert done.returncode == 0, done.stderr
+        said = done.stdout + done.stderr
+        for loss, why in [("focal", "metrics.json is damaged"), ("poly", "npz cannot be read"),
+                          ("ldam", "no space left"), ("vs", "was the disk full?")]:  # fmt: skip
+            (line,) = [line for line in said.splitlines() if f"failed: {tmp_path}/{loss}" in line]
+            assert why in line
