@@ -41,6 +41,7 @@ def test_it_shows_the_table_and_the_figures(vit_run, tmp_path, monkeypatch):
     write_fake_run(tmp_path / "one" / "b", data="one", val_wrong=[4], test_wrong=[2])
     write_failed_run(tmp_path / "one" / "c", "no space left")
     write_fake_run(tmp_path / "two" / "d", data="folder", source="folder birds")
+    (write_fake_run(tmp_path / "two" / "e") / "metrics.json").write_text("")
     folders = [tmp_path / "one", tmp_path / "two", vit_run]
     outputs = execute(folders, tmp_path, monkeypatch)
     assert outputs[-1].text.strip() == sys.executable
@@ -48,7 +49,7 @@ def test_it_shows_the_table_and_the_figures(vit_run, tmp_path, monkeypatch):
     assert f"{SHAPES}. n = 90 test images" in table
     assert f"{SHAPES}. n = 50 test images" in table  # of a run that was trained
     assert "2 seeds" in table
-    assert "no space left" in table
+    assert "no space left" in table and "metrics.json is damaged" in table
     figures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(figures) == 6  # curves and confusion matrices of three data sets
     assert not [output for output in outputs if output.get("name") == "stderr"]

@@ -73,6 +73,36 @@ def test_report_over_the_grid(grid: tuple[Path, list[str], str], tmp_path: Path)
     assert "focal" in (tmp_path / "comparison.md").read_text()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_grid_that_is_stopped_says_so_once(number: int, tmp_path: Path) -> None:
+    """A terminal sends Ctrl-C to all processes at once."""
+    asked = [*TINY, "max_epochs=5000", f"outputs={tmp_path}", "loss=ce,focal", "-m"]
+    log = tmp_path / "log"
+    process = fork(log, "train.py", *asked)
+    wait_until(process, log, "epoch 1/")
+    if number == signal.SIGINT:
+        os.kill(child_of(process), number)
+    os.kill(process.pid, number)
+    process.join()
+    said = log.read_text()
+    assert process.exitcode == 128 + number and "Traceback" not in said
+    word = "interrupted" if number == signal.SIGINT else f"by {signal.Signals(number).name}"
+    assert said.splitlines()[-1].endswith(f"{word}: the same command goes on where it was")
+    assert said.count("goes on where") == 1 and "focal" not in said
+    assert not list(tmp_path.rglob(".part-*"))
+
+
+def test_a_job_that_is_stopped_alone_is_no_end_of_the_grid(tmp_path: Path, undrawn: None) -> None:
+    asked = [*TINY, "max_epochs=4999,1", f"outputs={tmp_path}", "-m"]
+    log = tmp_path / "log"
+    process = fork(log, "train.py", *asked)
+    wait_until(process, log, "training images")
+    os.kill(child_of(process), signal.SIGTERM)
+    process.join()
+    assert process.exitcode == 1 and "killed by SIGTERM" in log.read_text()
+    assert len(list(tmp_path.glob("shapes/*/metrics.json"))) == 1
+
+
 LAUNCHER = '''
 """Each job in a forked process of this plugin, as on a cluster: its return value is lost."""
 import os

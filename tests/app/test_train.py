@@ -218,6 +218,7 @@ def test_a_stopped_run_says_so(tmp_path: Path) -> None:
     forked.join()
     assert (forked.exitcode, process.returncode) == (143, 130)
     assert "interrupted" in err
+    assert "stopped by SIGTERM: the same command goes on where it was" in log.read_text()
     assert "Traceback" not in err and "Traceback" not in log.read_text()
     assert not list(tmp_path.rglob("metrics.json")) and not list(tmp_path.rglob("error.txt"))
 

@@ -73,8 +73,11 @@ def spoken(main: Callable[[], None]) -> None:
         os.environ["LEANVIT_TRACEBACK"] = "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits before we can speak
     try:
-        main()
-    except (Exception, KeyboardInterrupt) as error:
+        with processes.stoppable():
+            main()
+    except (Exception, KeyboardInterrupt, processes.Stopped) as error:
+        if processes.is_rank() and not isinstance(error, Exception):
+            sys.exit(1)  # all were stopped; the process that started them says so
         sys.exit(words.say(error))
 
 

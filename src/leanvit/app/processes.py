@@ -1,5 +1,6 @@
 """Jobs in processes of their own: what one held is freed, and if it dies, it dies alone."""
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -7,13 +8,41 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from omegaconf import DictConfig
 
 from leanvit.app import names, words
 
+STOPS = (signal.SIGTERM, signal.SIGHUP)  # besides Ctrl-C: of kill, a queue, a closed terminal
 BUSY = 75  # EX_TEMPFAIL: another process holds the run directory
+
+
+class Stopped(SystemExit):
+    """A signal asked this process to end; it does so like Ctrl-C, with nothing half-written."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+    def __str__(self) -> str:
+        return signal.Signals(int(self.code or 0) - 128).name
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Let signals raise :class:`Stopped`, also in what is forked; the ignored stay ignored."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(number)
+
+    taken = [each for each in STOPS if signal.getsignal(each) == signal.SIG_DFL]
+    for each in taken:
+        signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each in taken:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def is_rank() -> bool:
@@ -35,7 +64,10 @@ def run_in_child(job: Callable[[], str | None]) -> int:
 
     def work() -> None:
         die_with_parent()
-        error = job()
+        try:
+            error = job()
+        except KeyboardInterrupt:  # the process that forked this one speaks for it
+            sys.exit(128 + signal.SIGINT)
         busy = error is not None and error.startswith("another process")
         sys.exit(BUSY if busy else 1 if error else 0)
 
@@ -109,6 +141,8 @@ def die_with_parent() -> None:
 
 def describe(status: int) -> str:
     """An exit status in words."""
+    if status in [128 + each for each in STOPS]:
+        status = 128 - status
     if status == -signal.SIGKILL:
         return "killed by SIGKILL: most often the memory was not enough, lower batch_size"
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

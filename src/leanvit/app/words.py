@@ -39,9 +39,10 @@ def traceback_wanted() -> bool:
 
 def say(error: BaseException) -> int:
     """Print an error; the exit status that belongs to it: 2 for the command line, 1 for others."""
-    if isinstance(error, KeyboardInterrupt):
-        print("interrupted: the same command goes on where it was", file=sys.stderr)
-        return 130
+    if isinstance(error, KeyboardInterrupt | SystemExit):  # the one is Ctrl-C, the other a signal
+        by = "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped by {error}"
+        print(f"{by}: the same command goes on where it was", file=sys.stderr)
+        return int(getattr(error, "code", 130))
     if traceback_wanted():
         traceback.print_exception(error)
     print(f"error: {explain(error)}", file=sys.stderr, flush=True)

@@ -195,7 +195,7 @@ def _stops_are_told(trainer: L.Trainer) -> Iterator[None]:
     except SIGTERMException:
         raise SystemExit(143) from None
     except SystemExit as stop:
-        if trainer.interrupted:
+        if trainer.interrupted and stop.code == 1:
             raise KeyboardInterrupt from stop
         raise
 
