@@ -249,6 +249,8 @@ def test_what_is_made_of_a_run(first: Path) -> None:
         assert request.begins is not None and request.begins.path == first
     export = request_of(*asked, "method=export", command="compress")
     assert export.run_dir == first / "export" and export.finished == "agreement.json"
+    older = request_of(*asked, "method=export", "method.opset=17", command="compress")
+    assert older.run_dir == first / "export-opset17"
     with pytest.raises(LeanvitError, match="works in one process"):
         request_of(*asked, "trainer=ddp", command="compress")
     pretraining = request_of("data=shapes", "outputs=/o", command="pretrain")

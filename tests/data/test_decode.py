@@ -6,6 +6,7 @@ import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from torch import Tensor
 import leanvit.data.decode
 from leanvit.data.decode import load_images
 from leanvit.data.images import ImageFiles, ImageSet
+from leanvit.data.pixels import Fit, decode
 from leanvit.data.source import open_source
 
 
@@ -31,9 +33,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     real = leanvit.data.decode.decode
 
-    def counting(file: object, image_size: int) -> np.ndarray:
+    def counting(file: object, image_size: int, fit: str) -> np.ndarray:
         calls.append(image_size)
-        return real(file, image_size)
+        return real(file, image_size, fit)
 
     monkeypatch.setattr(leanvit.data.decode, "decode", counting)
     return calls
@@ -134,6 +136,52 @@ def test_labels_follow_the_classes_asked_for_and_not_the_cache(tree: Path) -> No
     assert load(tree, classes=("a", "b")).labels.tolist() == [0, 0, 0, 1, 1]
     assert load(tree, classes=("b", "new", "a")).labels.tolist() == [2, 2, 2, 0, 0]
     assert load(tree, classes=("a", "b")).labels.tolist() == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "same folder"])
+def test_equal_names_sizes_and_times_are_not_the_same_images(tmp_path: Path, kind: str) -> None:
+    """Such as those of BMP files that keep the time of their archive."""
+    found = []
+    for seed in (1, 2):
+        place = tmp_path / ("tree" if kind == "same folder" else str(seed))
+        image = place / "tree" / "a" / "0.bmp"
+        write_image(image, seed)
+        os.utime(image, (1e9, 1e9))
+        source = tar_of(place / "tree", place / "a.tar") if kind == "tar" else place / "tree"
+        os.utime(source, (1e9, 1e9))
+        opened = open_source(source)
+        tree = opened.classes_below("")
+        found.append(load_images(opened, tree, ("a",), 8, tmp_path / "cache"))
+    for images, seed in zip(found, (1, 2), strict=True):
+        assert torch.equal(pixels(images), expected([seed]))
+
+
+def test_each_fit_is_kept_for_itself(tmp_path: Path, decoded: list[int]) -> None:
+    image = tmp_path / "tree" / "a" / "0.png"
+    image.parent.mkdir(parents=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 30, 3), np.uint8)).save(image)
+    found = [pixels(load(image.parents[1], 8, ("a",), fit=fit)) for fit in get_args(Fit) * 2]
+    assert len(decoded) == 3
+    for i, fit in enumerate(get_args(Fit)):
+        wanted = torch.from_numpy(decode(image, 8, fit)).permute(2, 0, 1)
+        assert torch.equal(found[i][0], wanted) and torch.equal(found[i + 3][0], wanted)
+        files = load(image.parents[1], 8, ("a",), fit=fit, memory_gib=1e-12)
+        assert torch.equal(files.subset(torch.tensor([0])).images[0], wanted)
+
+
+@pytest.mark.parametrize("memory_gib", [None, 1e-9])
+def test_pipes_and_pixels_without_a_range_are_named(tree: Path, memory_gib: float | None) -> None:
+    os.mkfifo(tree / "a" / "9.png")
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(tree / "b" / "9.tif")
+    for name, words in (("a/9.png", "no regular file"), ("b/9.tif", "save it as 8 or 16 bit")):
+
+        def read() -> None:
+            images = load(tree, memory_gib=memory_gib).images
+            _ = [images[i] for i in range(len(images))]
+
+        message = refused(read)
+        assert f"{tree}/{name}" in message and words in message
+        (tree / name).unlink()
 
 
 def the_cache(tree: Path) -> Path:

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from image_trees import refused, tar_of, write_image, write_tree, zip_of
+from PIL import Image
 
 from leanvit.data.folder import folder, images_of_classes
 from leanvit.data.images import ImageFiles, Splits
+from leanvit.data.pixels import Fit, decode
 
 COUNTS = {"train": {"bee": 3, "ant": 2}, "test": {"ant": 1, "bee": 2}}
 
@@ -124,3 +127,16 @@ def test_a_number_is_no_index_where_a_name_could_be_meant(
     images = images_of_classes(str(root), ("a", "b", "c"), str(tmp_path / "data"), 8)
     assert images.class_counts.tolist() == [1, 2, 3]
     assert "class folder 2 is taken for class c" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+def test_training_and_evaluation_fit_images_alike(tmp_path: Path, fit: Fit) -> None:
+    image = tmp_path / "tree" / "train" / "ant" / "0.png"
+    write_image(image, 0)
+    Image.open(image).resize((20, 8)).save(image)
+    write_image(tmp_path / "tree" / "test" / "ant" / "0.png", 1)
+    wanted = torch.from_numpy(decode(image, 8, fit)).permute(2, 0, 1)
+    train = load(tmp_path / "tree", tmp_path, fit=fit).train
+    assert torch.equal(train.images[0], wanted)
+    place = str(tmp_path / "tree" / "train"), ("ant",), str(tmp_path / "data"), 8
+    assert torch.equal(images_of_classes(*place, fit=fit).images[0], wanted)

@@ -1,6 +1,10 @@
 """A folder, a zip and a tar of the same images are the same source; broken ones are refused."""
 
+import io
+import os
 import shutil
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -42,6 +46,11 @@ def test_classes_below_a_folder(tmp_path: Path) -> None:
 
 def test_only_images_count(tree: Path) -> None:
     before = open_source(tree).files
+    for name in ("@eaDir", "__MACOSX", "#recycle", ".hidden"):
+        (tree / name).mkdir()
+    (tree / "@eaDir" / "0.png").mkdir()
+    write_image(tree / "a" / "@eaDir" / "0.png", 0)
+    (tree / ".DS_Store").write_bytes(b"x")
     (tree / "notes.txt").write_text("no image")
     (tree / "a" / "Thumbs.db").write_bytes(b"x")
     write_image(tree / ".cache" / "0.png", 0)
@@ -154,6 +163,109 @@ def test_the_fingerprint_of_an_archive_follows_its_content(
     if name == "a.zip":  # its checksums do not depend on where and when it was copied
         copied = shutil.copyfile(tmp_path / "2-a.zip", tmp_path / "3.zip")
         assert open_source(Path(copied)).fingerprint(["b/0.png"]) == prints[1]
+
+
+def test_what_is_left_out_is_counted(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_source(tree).classes_below("")
+    assert capsys.readouterr().err == ""
+    for name in ("notes.txt", "a/1.txt", "a/2.TXT", "b/README", "b/deep/x.npy"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_text("no image")
+    write_image(tree / "loose.png", 0)
+    for hidden in (".DS_Store", "a/Thumbs.db", "a/._0.png"):
+        (tree / hidden).write_text("nothing to tell of")
+    open_source(tree).classes_below("")
+    assert capsys.readouterr().err == (
+        f"left out of {tree}: 1 of the images, in no class folder; 3 .txt, 1 without an ending, "
+        "1 .npy, no images by their names\n"
+    )
+    (tree / "c").mkdir()
+    (tree / "c" / "0.txt").write_text("no image")
+    assert "c holds no image that Pillow reads, but 1 .txt: " in refused(
+        open_source(tree).classes_below, ""
+    )
+
+
+def test_other_endings_are_images_too(tree: Path) -> None:
+    for name in ("0.pgm", "0.gif", "0.jfif", "0.pnm", "0.avif", "0.JP2"):
+        (tree / "b" / name).write_bytes(b"x")
+    assert len(open_source(tree).classes_below("")["b"]) == 8
+
+
+def test_links_are_followed(tree: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    (linked / "test").mkdir(parents=True)
+    (linked / "train").symlink_to(tree)
+    (linked / "test" / "a").symlink_to(tree / "a")
+    (linked / "test" / "b").mkdir()
+    (linked / "test" / "b" / "one.png").symlink_to(tree / "b" / "0.png")
+    (linked / "test" / "b" / "more").symlink_to(tree / "a" / "deep")
+    source = open_source(linked)
+    assert {k: len(v) for k, v in source.classes_below("train").items()} == {"a": 4, "b": 2}
+    assert source.classes_below("test")["b"] == ["test/b/more/0.png", "test/b/one.png"]
+    assert source.read("test/a/0.png") == (tree / "a" / "0.png").read_bytes()
+
+
+def test_links_in_a_circle_end(tree: Path) -> None:
+    expected = open_source(tree).classes_below("")
+    (tree / "a" / "up").symlink_to(tree)
+    (tree / "a" / "here").symlink_to(".")
+    (tree / "b" / "itself").symlink_to("itself")
+    assert open_source(tree).classes_below("") == expected
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_that_cannot_be_listed_is_named(tree: Path) -> None:
+    (tree / "a").chmod(0)
+    assert f"{tree}/a cannot be listed" in refused(open_source, tree)
+    (tree / "a").chmod(0o755)
+
+
+def test_a_pipe_is_no_image_and_no_source(tree: Path) -> None:
+    os.mkfifo(tree / "a" / "pipe.png")
+    with pytest.raises(OSError, match="no regular file"):
+        open_source(tree).read("a/pipe.png")
+    (tree / "a" / "device.png").symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="no regular file"):
+        open_source(tree).read("a/device.png")
+    assert "nor a regular file" in refused(open_source, tree / "a" / "pipe.png")
+
+
+def test_links_in_a_tar_are_followed(tree: Path, tmp_path: Path) -> None:
+    os.link(tree / "a" / "0.png", tree / "b" / "hard.png")
+    (tree / "b" / "soft.png").symlink_to("../a/1.png")
+    os.mkfifo(tree / "b" / "pipe.png")
+    (tree / "b" / "loop.png").symlink_to("nowhere.png")
+    source = open_source(tar_of(tree, tmp_path / "a.tar"))
+    assert source.read("b/hard.png") == (tree / "a" / "0.png").read_bytes()
+    assert source.read("b/soft.png") == (tree / "a" / "1.png").read_bytes()
+    for name, error in (("pipe", OSError), ("loop", KeyError)):
+        with pytest.raises(error):
+            source.read(f"b/{name}.png")
+
+
+@pytest.mark.parametrize("name", ["", "a.zip", "a.tar.gz"])
+def test_a_file_too_large_for_an_image_is_not_read(
+    tree: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leanvit.data.images.MAX_BYTES", 10_000)
+    path, size = tmp_path / name, 10_001
+    if name == "a.zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a/large.png", bytes(size))
+        monkeypatch.setattr(zipfile.ZipFile, "read", None)
+    elif name == "a.tar.gz":
+        with tarfile.open(path, "w:gz") as archive:
+            member = tarfile.TarInfo("a/large.png")
+            member.size = size
+            archive.addfile(member, io.BytesIO(bytes(size)))
+        monkeypatch.setattr(tarfile.TarFile, "extractfile", None)
+    else:
+        path = tree
+        (tree / "a" / "large.png").write_bytes(bytes(size))
+        monkeypatch.setattr(Path, "read_bytes", None)
+    with pytest.raises(OSError, match="too large for an image file"):
+        open_source(path).read("a/large.png")
 
 
 def test_a_link_to_nowhere_is_listed(tree: Path) -> None:

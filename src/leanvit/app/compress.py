@@ -143,6 +143,7 @@ def export(job: Compression) -> None:
         job.images(job.data.train),
         job.images(job.data.val),
         job.request.run_dir,
+        job.config.data.get("fit", "stretch"),
     )
     for name, told in found.items():
         print(

@@ -43,6 +43,7 @@ def run(
         found = find(given)
         told = read_run(found.path)
         trained = load_run(found, checkpoint)
+        refuse_other_fit(found, overrides)
         sets, source = images(data, found, trained.classes, memory_gib)
         own = dict(told["overrides"])
         if logit_adjust is not None:  # another row of a comparison than the run itself
@@ -82,6 +83,14 @@ def run(
         )
         print_metrics(metrics, found.path.name, console)
         print(f"{place}/metrics.json")
+
+
+def refuse_other_fit(run: Run, overrides: Sequence[str]) -> None:
+    """Images become squares as the run's did, whatever the command line says."""
+    own = f"data.fit={run.config.data.get('fit', 'stretch')}"
+    for given in overrides:
+        if given.startswith("data.fit=") and given != own:
+            raise LeanvitError(f"{given}: the net was trained with {own}, leave it out")
 
 
 def what(data: dict[str, Any] | None, choice: str | None, checkpoint: str) -> str:
@@ -129,7 +138,8 @@ def images(
     size = run.config.data.image_size
     if target(data["_target_"]) is folder:
         source = names.full_path(data["source"])
-        place = data["data_dir"], size, data["skip_unreadable"], memory_gib
+        fit = run.config.data.get("fit", "stretch")
+        place = data["data_dir"], size, data["skip_unreadable"], memory_gib, fit
         return {"test": images_of_classes(source, classes, *place)}, f"image folder {source}"
     chosen = changed(OmegaConf.create({"data": data}), {"data.image_size": size})
     splits = load_splits(chosen)

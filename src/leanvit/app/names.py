@@ -25,7 +25,7 @@ PUBLISHED = ROOT / "conf" / "experiment" / "published.csv"  # the tables that we
 NO_CHOICE = ("logger", "memory_gib", "num_workers", "outputs", "hydra", "classes", "choices")
 NO_CHOICE_OF_DATA = ("data_dir", "memory_gib")
 # keys that runs were called without, and the value that means what these runs did
-CAME_LATER: dict[str, Any] = {}
+CAME_LATER: dict[str, Any] = {"data.fit": "stretch"}
 # where a choice's part stood when runs were first called by it, and where it stands today
 MOVED = {
     ("data", "cifar10_lt"): ("leanvit.data.cifar10_lt.cifar10_lt", "leanvit.data.cifar10.cifar10"),
@@ -57,6 +57,12 @@ def compression_name(run_dir: Path, config: DictConfig, method: str) -> str:
     """``<data>/<run>-<method>-<hash>``."""
     name = run_dir.name.rpartition("-")[0]
     return f"{run_dir.parent.name}/{name}-{method}-{method_digest(config, method, str(run_dir))}"
+
+
+def export_name(config: DictConfig) -> str:
+    """``export``, or ``export-opset<...>`` of another one than there was at first."""
+    opset = config.method.opset
+    return f"export-opset{opset}" if isinstance(opset, int) and opset != 20 else "export"
 
 
 def digest(config: DictConfig, choices: Mapping[str, str | None]) -> str:

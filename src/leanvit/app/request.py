@@ -26,7 +26,7 @@ from leanvit.errors import LeanvitError
 
 TAKEN_OVER = ("model", "data", "lightweight")
 # of data, what makes no image of the one run an unseen one of the other
-HARMLESS = ("data_dir", "image_size", "memory_gib", "skip_unreadable")
+HARMLESS = ("data_dir", "fit", "image_size", "memory_gib", "skip_unreadable")
 METRICS, PRETRAINING, AGREEMENT = "metrics.json", "pretraining.json", "agreement.json"
 
 
@@ -157,9 +157,11 @@ def compression(composed: DictConfig) -> Request:
     config = _settled(composed)
     if str(config.trainer.strategy).startswith("ddp"):
         raise LeanvitError("trainer=ddp: compress.py works in one process, choose auto, cpu or gpu")
-    name = names.compression_name(run.path, config, method)
     is_export = method == "export"
-    run_dir = run.path / "export" if is_export else Path(config.outputs) / name
+    if is_export:
+        run_dir = run.path / names.export_name(config)
+    else:
+        run_dir = Path(config.outputs) / names.compression_name(run.path, config, method)
     finished = AGREEMENT if is_export else METRICS
     return Request(config, choices, given, run_dir=run_dir, finished=finished, begins=run, **rest)
 

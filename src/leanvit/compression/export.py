@@ -2,52 +2,39 @@
 
 In the folder ``export`` of the run:
 
-- ``model.onnx``: normalised images (batch, 3, height, width), any number of them, to logits.
+- ``model.onnx``: normalised images (batch, 3, height, width), any number of them, to logits. The
+  axis of images is called ``batch``.
 - ``model_int8.onnx``: the same, quantised as ``method=quantize`` does by default.
 - ``preprocessing.json``: what makes a file an image that the net knows, and the labels' names.
-- ``classify.py``: classifies an image file, by onnxruntime, numpy and Pillow alone.
+- ``classify.py``: classifies an image or a folder of them, by onnxruntime, numpy and Pillow alone.
+- ``pixels.py``: decodes images for it, as training does.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Le
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from leanvit.compression.onnx_net import OnnxNet, to_onnx
 from leanvit.compression.quantize import IMAGES_AT_ONCE, quantize_onnx
 from leanvit.compression.trace import copy_of
+from leanvit.data import pixels
+from leanvit.data.pixels import Fit
 from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path, write_json
 
 TOLERANCE = 1e-3  # between the logits of torch and of ONNX Runtime, both in float32
 
-SCRIPT = '''"""python classify.py image.jpg [model_int8.onnx]"""
+OPSET = 20
 
-import json
-import sys
-from pathlib import Path
-
-import numpy as np
-import onnxruntime
-from PIL import Image
-
-if len(sys.argv) < 2 or not Path(sys.argv[1]).is_file():
-    sys.exit("usage: " + __doc__)
-folder = Path(__file__).parent
-about = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
-size = (about["image_size"], about["image_size"])
-image = Image.open(sys.argv[1]).convert("RGB").resize(size, Image.Resampling.BILINEAR)
-pixels = (np.asarray(image) / 255 - about["mean"]) / about["std"]
-batch = pixels.transpose(2, 0, 1)[None].astype(np.float32)
-model = folder / (sys.argv[2] if len(sys.argv) > 2 else "model.onnx")
-[logits], = onnxruntime.InferenceSession(model).run(["logits"], {"images": batch})
-probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-for k in probabilities.argsort()[::-1][:5]:
-    print(f"{probabilities[k]:.4f} {about['labels'][k]}")
-'''
+# what training decodes images by goes along, word for word
+PIXELS = Path(pixels.__file__).read_text(encoding="utf-8")
+SCRIPT = Path(__file__).with_name("classify.py").read_text(encoding="utf-8")
+SCRIPT = SCRIPT.replace("from leanvit.data.pixels import", "from pixels import")
 
 
 def export(
@@ -59,6 +46,8 @@ def export(
     calibration: Float[Tensor, "n 3 height width"],
     validation: Float[Tensor, "m 3 height width"],
     folder: Path,
+    fit: Fit = "stretch",
+    opset: Annotated[int, Ge(17), Le(23)] = OPSET,
 ) -> dict[str, dict[str, float]]:
     """Write the files into ``folder``, and compare what they compute with the net.
 
@@ -68,6 +57,8 @@ def export(
         classes: name of each logit.
         calibration: normalised images of the training split, for the int8.
         validation: normalised images to compare by.
+        fit: how images of another shape became squares in training.
+        opset: version of ONNX's operators: an older one for older runtimes.
 
     Returns:
         For ``float32`` and ``int8``: ``bytes`` of the file, ``max_difference`` of a logit from the
@@ -75,10 +66,10 @@ def export(
         share of the images that get the net's class.
 
     Raises:
-        LeanvitError: no fixed graph holds the net's steps, or what ONNX Runtime computes in float32
-            is not what the net computes.
+        LeanvitError: no fixed graph holds the net's steps, none of that opset, or what ONNX Runtime
+            computes in float32 is not what the net computes.
     """
-    model = to_onnx(net, image_size)
+    model = to_onnx(net, image_size, opset)
     paths = {"float32": folder / "model.onnx", "int8": folder / "model_int8.onnx"}
     with atomic_path(paths["float32"]) as part:
         part.write_bytes(model.SerializeToString())
@@ -97,16 +88,20 @@ def export(
     about: dict[str, Any] = {
         "image_size": image_size,
         "resize": "bilinear",
+        "fit": fit,
+        "ground": pixels.GROUND,
         "colours": "RGB",
         "layout": "batch, colours, height, width",
         "scaling": "(pixel / 255 - mean) / std",
         "mean": mean.tolist(),
         "std": std.tolist(),
         "labels": list(classes),
+        "opset": opset,
     }
     write_json(about, folder / "preprocessing.json")
-    with atomic_path(folder / "classify.py") as part:
-        part.write_text(SCRIPT, encoding="utf-8")
+    for name, text in (("pixels.py", PIXELS), ("classify.py", SCRIPT)):
+        with atomic_path(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
     return found
 
 

@@ -13,12 +13,15 @@ from leanvit.compression.trace import copy_of, trace
 from leanvit.errors import LeanvitError
 
 
-def to_onnx(net: nn.Module, image_size: int) -> Any:
+def to_onnx(net: nn.Module, image_size: int, opset: int | None = None) -> Any:
     """The net as an ``onnx.ModelProto``: ``images`` (batch, 3, height, width), any number of them,
     to ``logits`` (batch, classes).
 
+    Args:
+        opset: version of the operators; ``None``: torch's choice.
+
     Raises:
-        LeanvitError: see :func:`leanvit.compression.trace.copy_of`.
+        LeanvitError: see :func:`leanvit.compression.trace.copy_of`; or no graph of that opset.
     """
     program = trace(copy_of(net), image_size)
     with quiet():
@@ -28,10 +31,19 @@ def to_onnx(net: nn.Module, image_size: int) -> Any:
             verbose=False,
             input_names=["images"],
             output_names=["logits"],
+            opset_version=opset,
             custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
         )
     assert exported is not None
     model = exported.model_proto
+    versions = {each.domain: each.version for each in model.opset_import}
+    if opset and versions[""] != opset:  # it could not be brought to it, and stays as it was
+        raise LeanvitError(
+            f"method.opset={opset}: {type(net).__name__} has steps that it lacks, {versions['']} "
+            "has them"
+        )
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del model.graph.value_info[:]  # shapes of tensors that the exporter's own folding turned round
     for node in model.graph.node:
         del node.metadata_props[:]  # the lines of source that it came from, and paths to them

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from leanvit.data.images import ImageFiles, ImageSet, decode, one_line
+from leanvit.data.images import ImageFiles, ImageSet, one_line
+from leanvit.data.pixels import Fit, decode
 from leanvit.data.source import Source
 from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path
 
-CACHE_FORMAT = 2  # raise it when the same files would decode to other tensors
+CACHE_FORMAT = 3  # raise it when the same files would decode to other tensors
 
 
 def load_images(
@@ -32,6 +33,7 @@ def load_images(
     cache_dir: Path,
     skip_unreadable: bool = False,
     memory_gib: float | None = None,
+    fit: Fit = "stretch",
 ) -> ImageSet:
     """The images of ``tree`` (class -> names in ``source``) as one uint8 tensor (N, 3, S, S).
 
@@ -42,6 +44,7 @@ def load_images(
             (those that stay files are decoded too late for that).
         memory_gib: above this the images stay files, decoded by worker processes; ``None``: half
             of the memory that is free now.
+        fit: how images of another shape become squares, see :func:`leanvit.data.pixels.decode`.
 
     Raises:
         LeanvitError: an unreadable image (named), a class of unreadable images, or too many
@@ -57,15 +60,15 @@ def load_images(
                 f"{source.path}: {size_gib:.1f} GiB of decoded images exceed the {limit_gib:.1f} "
                 "GiB of memory to spend: unpack the archive and give the folder as data.source"
             )
-        files = ImageFiles(tuple(source.path / name for name in names), image_size)
+        files = ImageFiles(tuple(source.path / name for name in names), image_size, fit)
         return ImageSet(files, torch.tensor(labels), classes)
 
     fingerprint = source.fingerprint(names)
-    kind = f"{image_size}px{'-skip' if skip_unreadable else ''}-v{CACHE_FORMAT}"
+    kind = f"{image_size}px-{fit}{'-skip' if skip_unreadable else ''}-v{CACHE_FORMAT}"
     cache = cache_dir / f"{fingerprint[:24]}-{kind}.npz"
     cached = _read_cache(cache, fingerprint)
     if cached is None:
-        cached = _decode_all(source, names, image_size, skip_unreadable)
+        cached = _decode_all(source, names, image_size, fit, skip_unreadable)
         with atomic_path(cache) as part, part.open("wb") as file:
             np.savez(file, images=cached[0], kept=cached[1], fingerprint=np.array(fingerprint))
     pixels, kept = cached
@@ -104,7 +107,7 @@ def _read_cache(cache: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray] 
 
 
 def _decode_all(
-    source: Source, names: list[str], image_size: int, skip_unreadable: bool
+    source: Source, names: list[str], image_size: int, fit: Fit, skip_unreadable: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (kept, S, S, 3) and the mask of the names that could be read."""
     pixels = np.empty((len(names), image_size, image_size, 3), dtype=np.uint8)
@@ -113,14 +116,15 @@ def _decode_all(
     def work(chunk: list[int]) -> None:
         for i in chunk:
             try:
-                pixels[i] = decode(io.BytesIO(source.read(names[i])), image_size)
+                pixels[i] = decode(io.BytesIO(source.read(names[i])), image_size, fit)
             except Exception as error:  # Pillow raises many kinds for a damaged file
                 if not skip_unreadable:
                     raise LeanvitError(
                         f"cannot read image {source.path}/{names[i]} ({one_line(error)}): replace "
                         "or remove it, or leave such images out with data.skip_unreadable=true"
                     ) from error
-                print(f"skipped unreadable image {source.path}/{names[i]}", file=sys.stderr)
+                where = f"{source.path}/{names[i]}"
+                print(f"skipped unreadable image {where} ({one_line(error)})", file=sys.stderr)
                 kept[i] = False
 
     order, num_threads = list(range(len(names))), os.cpu_count()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from leanvit.data.decode import load_images
 from leanvit.data.images import ImageSet, Splits
+from leanvit.data.pixels import Fit
 from leanvit.data.source import Source, open_source
 from leanvit.errors import LeanvitError
 from leanvit.values import Count, NonNegative
@@ -16,13 +17,14 @@ def folder(
     image_size: Count = 32,
     skip_unreadable: bool = False,
     memory_gib: NonNegative | None = None,
+    fit: Fit = "stretch",
 ) -> Splits:
     """Images of any size and class names, resized to ``image_size``.
 
     Args:
         source: folder, zip or tar with ``train/`` and ``test/`` (and ``val/``), itself or one
             folder further down. Classes are the folders of ``train/``, sorted by name.
-        memory_gib: see :func:`leanvit.data.decode.load_images`.
+        memory_gib, fit: see :func:`leanvit.data.decode.load_images`.
 
     Raises:
         LeanvitError: a missing or empty folder, or a class that training lacks.
@@ -45,7 +47,7 @@ def folder(
                 "training images or remove it"
             )
         sets[part] = load_images(
-            opened, tree, classes, image_size, cache_dir, skip_unreadable, memory_gib
+            opened, tree, classes, image_size, cache_dir, skip_unreadable, memory_gib, fit
         )
     return Splits(sets["train"], sets["test"], sets.get("val"), f"image folder {opened.path}")
 
@@ -57,6 +59,7 @@ def images_of_classes(
     image_size: int,
     skip_unreadable: bool = False,
     memory_gib: float | None = None,
+    fit: Fit = "stretch",
 ) -> ImageSet:
     """Images to evaluate a trained net on: ``test/<class>/...`` or ``<class>/...``.
 
@@ -82,8 +85,8 @@ def images_of_classes(
         if label in indices:
             print(f"class folder {label} is taken for class {known[label]}", file=sys.stderr)
         tree.setdefault(known[label], []).extend(names)
-    cache_dir = Path(data_dir) / "cache"
-    return load_images(opened, tree, classes, image_size, cache_dir, skip_unreadable, memory_gib)
+    place = image_size, Path(data_dir) / "cache"
+    return load_images(opened, tree, classes, *place, skip_unreadable, memory_gib, fit)
 
 
 def _given(source: str | None) -> Path:

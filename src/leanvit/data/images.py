@@ -1,15 +1,17 @@
 """What a data source gives: uint8 images, their labels, the names of the classes."""
 
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from PIL import Image
 from torch import Tensor
 
+from leanvit.data.pixels import Fit, decode
 from leanvit.errors import LeanvitError
+
+MAX_BYTES = 2**29  # of a file: what the largest image that Pillow opens fills in RGB
 
 
 @dataclass(frozen=True)
@@ -21,14 +23,15 @@ class ImageFiles:
 
     paths: tuple[Path, ...]
     image_size: int
+    fit: Fit = "stretch"
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> UInt8[Tensor, "3 height width"]:
         try:
-            with self.paths[index].open("rb") as file:
-                return torch.from_numpy(decode(file, self.image_size)).permute(2, 0, 1)
+            content = io.BytesIO(read_file(self.paths[index]))
+            return torch.from_numpy(decode(content, self.image_size, self.fit)).permute(2, 0, 1)
         except Exception as error:  # Pillow raises many kinds for a damaged file
             raise LeanvitError(
                 f"cannot read image {self.paths[index]} ({one_line(error)}): replace or remove it"
@@ -60,7 +63,7 @@ class ImageSet:
         """The images at ``index``, in that order."""
         if isinstance(self.images, ImageFiles):
             paths = tuple(self.images.paths[i] for i in index.tolist())
-            images: Tensor | ImageFiles = ImageFiles(paths, self.images.image_size)
+            images: Tensor | ImageFiles = replace(self.images, paths=paths)
         else:
             # gathered as (N, H, W, 3), so that images stay channels last in memory
             images = self.images.permute(0, 2, 3, 1)[index].permute(0, 3, 1, 2)
@@ -80,19 +83,26 @@ class Splits:
     source: str = ""
 
 
-def decode(file: object, image_size: int) -> np.ndarray:
-    """One image file as RGB uint8 (image_size, image_size, 3), resized bilinearly where it differs.
-
-    Raises:
-        OSError, ValueError, SyntaxError: whatever Pillow says of a file that is no image.
-    """
-    with Image.open(file) as image:  # type: ignore[arg-type]
-        rgb = image.convert("RGB")
-    if rgb.size != (image_size, image_size):
-        rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return np.array(rgb)
-
-
 def one_line(error: Exception) -> str:
     """What an exception says, for the middle of a message."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that may be an image.
+
+    Raises:
+        OSError: none of that name, a pipe or a device, which would never end, or too large.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError("it is no regular file")
+    refuse_large(path.stat().st_size)
+    return path.read_bytes()
+
+
+def refuse_large(num_bytes: int) -> None:
+    """Raises:
+    OSError: no image file has so many bytes.
+    """
+    if num_bytes > MAX_BYTES:
+        raise OSError(f"{num_bytes / 2**30:.1f} GiB are too large for an image file")

@@ -1,36 +1,58 @@
 """A folder, a zip or a tar of images, seen as one list of names."""
 
 import hashlib
+import os
+import sys
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from leanvit.data.images import one_line
+from leanvit.data.images import MAX_BYTES, one_line, read_file, refuse_large
+from leanvit.data.pixels import endings
 from leanvit.errors import LeanvitError
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff"}
+# what systems leave beside images, hidden files aside
+SYSTEM = {"__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "lost+found"}
+SYSTEM |= {"System Volume Information", "__pycache__", "Thumbs.db", "desktop.ini"}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Source:
     """Where images are read from.
 
     Attributes:
         path: the folder or the archive.
-        files: stamp of each image file (its size and time or checksum) by name, "/" between parts.
-        folders: every folder, so that an empty one can be named.
         read: bytes of the file of that name.
+        place: what tells it apart from another one of the same names and stamps.
+        files: stamp of each image file (its size and times or checksum) by name, "/" between parts.
+        folders: every folder, so that an empty one can be named.
+        others: what is no image by its name, hidden files and those of systems aside.
     """
 
     path: Path
-    files: dict[str, str]
-    folders: frozenset[str]
     read: Callable[[str], bytes]
+    place: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
+    others: list[str] = field(default_factory=list)
+
+    def add(self, name: str, stamp: str) -> None:
+        """List a file."""
+        if is_image(name):
+            self.files[name] = stamp
+        elif not is_hidden(name):
+            self.others.append(name)
+
+    def add_folder(self, name: str) -> None:
+        """List a folder."""
+        if name != "." and not is_hidden(name):
+            self.folders.add(name)
 
     def classes_below(self, folder: str) -> dict[str, list[str]]:
-        """Class name -> sorted image names, for ``folder/<class>/...``.
+        """Class name -> sorted image names, for ``folder/<class>/...``; what is left out is said.
 
         Raises:
             LeanvitError: a class folder without images, or no class folder at all.
@@ -41,24 +63,32 @@ class Source:
         for name in self.folders:
             if name.startswith(prefix) and len(PurePosixPath(name).parts) == depth + 1:
                 found[name.removeprefix(prefix)] = []
+        loose = 0
         for name in sorted(self.files):
             parts = PurePosixPath(name).parts
             if name.startswith(prefix) and len(parts) > depth + 1:
                 found.setdefault(parts[depth], []).append(name)
+            loose += name.startswith(prefix) and len(parts) == depth + 1
         place = f"{self.path}/{folder}".rstrip("/")
         if not found:
             raise LeanvitError(f"no class folders in {place}: expected {place}/<class>/<image>")
         for label, names in found.items():
             if not names:
+                others = kinds_of([n for n in self.others if n.startswith(f"{prefix}{label}/")])
                 raise LeanvitError(
-                    f"class folder {place}/{label} holds no image "
-                    f"({', '.join(sorted(EXTENSIONS))}): add some or remove the folder"
+                    f"class folder {place}/{label} holds no image that Pillow reads"
+                    f"{others and f', but {others}'}: add some or remove the folder"
                 )
+        left_out = [f"{loose:,} of the images, in no class folder"] if loose else []
+        if others := kinds_of([name for name in self.others if name.startswith(prefix)]):
+            left_out.append(f"{others}, no images by their names")
+        if left_out:
+            print(f"left out of {place}: {'; '.join(left_out)}", file=sys.stderr)
         return dict(sorted(found.items()))
 
     def fingerprint(self, names: list[str]) -> str:
         """Changes when any of these files is added, removed, renamed or written again."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self.place.encode(errors="surrogateescape"))
         for name in names:
             digest.update(f"{name}\0{self.files[name]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
@@ -75,6 +105,8 @@ def open_source(path: Path) -> Source:
         return _folder(path)
     if not path.exists():
         raise LeanvitError(f"data source {path} does not exist: give data.source=<folder or zip>")
+    if not path.is_file():
+        raise LeanvitError(f"data source {path} is neither a folder nor a regular file")
     try:
         if zipfile.is_zipfile(path):
             return _zip(path)
@@ -88,64 +120,100 @@ def open_source(path: Path) -> Source:
     )
 
 
-def _is_image(name: str) -> bool:
-    path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in EXTENSIONS and not hidden
+def is_image(name: str) -> bool:
+    """Whether a file is an image, by its name."""
+    return PurePosixPath(name).suffix.lower() in endings() and not is_hidden(name)
 
 
-def _is_visible(name: str) -> bool:
-    return not any(part.startswith((".", "__")) for part in PurePosixPath(name).parts)
+def is_hidden(name: str) -> bool:
+    """Whether any part of a name is hidden, or some system's."""
+    return any(part.startswith(".") or part in SYSTEM for part in PurePosixPath(name).parts)
+
+
+def kinds_of(names: list[str]) -> str:
+    """``12 .txt, 1 without an ending``; the most frequent first, at most five."""
+    suffixes = (PurePosixPath(name).suffix.lower() or "without an ending" for name in names)
+    kinds = Counter(suffixes).most_common()
+    told = [f"{count:,} {suffix}" for suffix, count in kinds[:5]]
+    rest = sum(count for _, count in kinds[5:])
+    return ", ".join([*told, f"{rest:,} others"] if rest else told)
 
 
 def _folder(path: Path) -> Source:
-    files, folders = {}, set()
-    for entry in path.rglob("*"):
-        name = entry.relative_to(path).as_posix()
-        if entry.is_dir():
-            if _is_visible(name):
-                folders.add(name)
-        elif _is_image(name):
-            try:
-                stat = entry.stat()
-                files[name] = f"{stat.st_size} {stat.st_mtime_ns}"
-            except OSError:  # a link to nowhere: an image that cannot be read
-                files[name] = "none"
-    return Source(path, files, frozenset(folders), lambda name: (path / name).read_bytes())
+    source = Source(path, lambda name: read_file(path / name), str(path.resolve()))
+
+    def walk(folder: Path, above: frozenset[tuple[int, int]]) -> None:
+        stat = folder.stat()
+        if (here := (stat.st_dev, stat.st_ino)) in above:
+            return  # a link back to a folder that it lies in
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                inner = folder / entry.name
+                name = inner.relative_to(path).as_posix()
+                # a link that leads round in a circle is no folder to pathlib, an error to os
+                if not (inner.is_dir() if entry.is_symlink() else entry.is_dir()):
+                    source.add(name, _stamp(entry))
+                elif not is_hidden(name):
+                    source.add_folder(name)
+                    walk(inner, above | {here})
+
+    try:
+        walk(path, frozenset())
+    except OSError as error:
+        raise LeanvitError(
+            f"folder {error.filename} cannot be listed ({error.strerror}): change its permissions, "
+            "or remove it"
+        ) from error
+    return source
+
+
+def _stamp(entry: os.DirEntry[str]) -> str:
+    try:
+        stat = entry.stat()
+    except OSError:  # a link to nowhere: an image that cannot be read
+        return "none"
+    # an older file that is copied with its time keeps the one, and not the other
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
 def _zip(path: Path) -> Source:
     archive = zipfile.ZipFile(path)
-    files, folders = {}, set()
+
+    def read(name: str) -> bytes:
+        refuse_large(archive.getinfo(name).file_size)  # of a kilobyte, gigabytes can become
+        return archive.read(name)
+
+    source = Source(path, read)  # checksums tell it apart wherever it lies
     for info in archive.infolist():
         if info.is_dir():
-            if _is_visible(info.filename):
-                folders.add(info.filename.rstrip("/"))
-        elif _is_image(info.filename):
-            files[info.filename] = f"{info.file_size} {info.CRC:08x}"
-    return Source(path, files, frozenset(folders), archive.read)
+            source.add_folder(info.filename.rstrip("/"))
+        else:
+            source.add(info.filename, f"{info.file_size} {info.CRC:08x}")
+    return source
 
 
 def _tar(path: Path) -> Source:
     archive = tarfile.open(path)  # noqa: SIM115  (read for as long as the source lives)
     _refuse_cut_off(archive)
-    stat = path.stat()  # a tar has no checksums: the stamp of the archive serves for each file
-    files, folders = {}, set()
-    for member in archive.getmembers():
-        name = PurePosixPath(member.name).as_posix()
-        if member.isdir():
-            if _is_visible(name) and name != ".":
-                folders.add(name)
-        elif member.isfile() and _is_image(name):
-            files[name] = f"{member.size} {stat.st_size} {stat.st_mtime_ns}"
     members = {PurePosixPath(member.name).as_posix(): member for member in archive.getmembers()}
 
     def read(name: str) -> bytes:
-        file = archive.extractfile(members[name])
-        assert file is not None  # only regular files are listed
-        return file.read()
+        refuse_large(members[name].size)
+        file = archive.extractfile(members[name])  # links are followed
+        if file is None:
+            raise OSError("it is no regular file")
+        content = file.read(MAX_BYTES + 1)
+        refuse_large(len(content))
+        return content
 
-    return Source(path, files, frozenset(folders), read)
+    stat = path.stat()  # a tar has no checksums: the stamp of the archive serves for each file
+    source = Source(path, read, str(path.resolve()))
+    for name, member in members.items():
+        if member.isdir():
+            source.add_folder(name)
+        else:
+            source.add(name, f"{member.size} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}")
+    return source
 
 
 def _refuse_cut_off(archive: tarfile.TarFile) -> None:

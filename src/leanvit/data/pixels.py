@@ -1,0 +1,119 @@
+"""From an image file to the pixels that a net sees: upright, opaque, RGB, square.
+
+An export carries this file, so that it decodes as training does: it needs numpy and Pillow alone.
+"""
+
+import functools
+from typing import Any, Literal
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+Fit = Literal["stretch", "crop", "pad"]
+GROUND = "white"  # behind what is transparent, and around what is padded
+# of Pillow's formats those that hold documents, films, drawings and measurements
+NO_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"}
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Pillow's names of what is read here, the usual ones first."""
+    Image.preinit()
+    Image.init()
+    return tuple(name for name in Image.ID if name not in NO_PICTURES)
+
+
+@functools.cache
+def endings() -> frozenset[str]:
+    """How the names of image files end, in small letters."""
+    read = {*formats(), "MPO"}  # which Pillow reads as the JPEG that it begins with
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in read)
+
+
+def decode(file: Any, image_size: int, fit: Fit = "stretch") -> np.ndarray:
+    """One image file as RGB uint8 (image_size, image_size, 3).
+
+    Turned as its EXIF data say, what is transparent on white, 16 bits scaled by their range, of
+    several frames or pages the first. Another shape is resized bilinearly: stretched; cropped, to
+    the largest square in its middle; or padded with white.
+
+    Raises:
+        ValueError: pixels without a known range: floats, signed or 32-bit integers.
+        OSError, SyntaxError: whatever Pillow says of a file that is no image.
+    """
+    try:
+        image = Image.open(file, formats=formats())
+    except UnidentifiedImageError:  # whose own words name an object in memory
+        raise OSError("Pillow finds no image in it, or one of a kind that it cannot read") from None
+    with image:
+        image.load()  # some formats know their orientation and transparency only then
+        turn = _turn(image)
+        rgb = _opaque(_in_bytes(image))
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+    return np.array(_square(rgb, image_size, fit))
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged EXIF data are no damaged image
+        return None
+
+
+def _in_bytes(image: Image.Image) -> Image.Image:
+    """The same in a mode of 8 bits."""
+    tags: Any = getattr(image, "tag_v2", {})  # of a TIFF
+    is_wide = image.mode.startswith("I;16")
+    # Pillow brings the pixels of a PGM file to 16 bits, and older versions those of a PNG
+    is_wide |= image.mode == "I" and image.format in ("PPM", "PNG")
+    signed = {2, 3} & set(tags.get(ExifTags.Base.SampleFormat, (1,)))
+    if signed or (image.mode in ("I", "F") and not is_wide):
+        raise ValueError(
+            "floats, signed and 32-bit integers have no known range: save it as 8 or 16 bit"
+        )
+    if not is_wide:
+        return image
+    values = np.asarray(image).astype(np.uint32)
+    highest = 2 ** tags.get(ExifTags.Base.BitsPerSample, (16,))[0] - 1  # there is a TIFF of 12 bits
+    scaled = (values * 255 + highest // 2) // highest
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is 0
+        scaled = 255 - scaled
+    narrow = Image.fromarray(scaled.astype(np.uint8))
+    if isinstance(key := image.info.get("transparency"), int):
+        narrow.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    return narrow
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """RGB, on the ground where it is transparent."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    if image.mode == "La":  # Pillow knows one way only
+        image = image.convert("LA")
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, GROUND), rgba).convert("RGB")
+
+
+def _square(rgb: Image.Image, size: int, fit: Fit) -> Image.Image:
+    if rgb.width != rgb.height and fit == "crop":
+        return ImageOps.fit(rgb, (size, size), Image.Resampling.BILINEAR)
+    if rgb.width != rgb.height and fit == "pad":
+        scale = size / max(rgb.size)
+        width, height = (max(1, round(side * scale)) for side in rgb.size)
+        ground = Image.new("RGB", (size, size), GROUND)
+        small = rgb.resize((width, height), Image.Resampling.BILINEAR)
+        ground.paste(small, ((size - width) // 2, (size - height) // 2))
+        return ground
+    if rgb.size == (size, size):
+        return rgb
+    return rgb.resize((size, size), Image.Resampling.BILINEAR)
