@@ -1,13 +1,15 @@
 """prepare.py: the course images brought into data/ and decoded, so that training starts at once."""
 
+import os
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from leanvit.data.course import course
+from leanvit.data.course import ARCHIVES, course, left_in
 from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path
 
@@ -16,8 +18,14 @@ def run(data: dict[str, Any], source: str | None = None) -> None:
     """Keep an archive under data/, decode it and print what it holds; the keys are those of
     conf/prepare.yaml."""
     data_dir = data["data_dir"]
-    kept = str(keep(Path(source), Path(data_dir))) if source else None
-    splits = course(kept, data_dir)
+    options = {key: data[key] for key in ("image_size", "skip_unreadable")}
+    kept = None
+    if source := source or data["source"]:
+        path = Path(source).expanduser().resolve()
+        place = place_of(path, Path(data_dir))
+        course(str(path), data_dir, **options)  # a bad one takes no good one's place
+        kept = str(keep(path, place))
+    splits = course(kept, data_dir, **options)
     table = Table("class", "training images", "test images", title=splits.source)
     counts = zip(
         splits.train.classes,
@@ -31,19 +39,48 @@ def run(data: dict[str, Any], source: str | None = None) -> None:
     Console().print(table)
 
 
-def keep(source: Path, data_dir: Path) -> Path:
-    """Copy an archive, or link a folder, to where training looks without being told."""
-    source = source.expanduser().resolve()
-    if not source.exists():
-        raise LeanvitError(f"data source {source} does not exist: make data SOURCE=<folder or zip>")
-    kept = data_dir / f"course{''.join(source.suffixes) if source.is_file() else ''}"
-    if kept.exists() and kept.samefile(source):
-        return kept
-    data_dir.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        kept.unlink(missing_ok=True)
-        kept.symlink_to(source)
+def place_of(source: Path, data_dir: Path) -> Path:
+    """Where a folder or an archive is kept, so that training finds it without being told.
+
+    Raises:
+        LeanvitError: there is no source, or training would find something else.
+    """
+    if not (source.is_dir() or source.is_file()):
+        raise LeanvitError(
+            f"data source {source} is no folder and no archive: make data SOURCE=<folder or zip>"
+        )
+    there = left_in(data_dir)
+    if source in [path.resolve() for path in there]:
+        place = there.pop([path.resolve() for path in there].index(source))
     else:
-        with atomic_path(kept) as part:
+        ending = "" if source.is_dir() else _ending(source)
+        place = data_dir / f"course{ending}"
+        if place.is_dir() and not place.is_symlink():
+            raise LeanvitError(f"{place} is a folder of its own: move it away first")
+        there = [path for path in there if path != place]
+    if there:
+        raise LeanvitError(
+            f"{', '.join(map(str, there))} would be found beside {place}: move away what training "
+            "shall not take"
+        )
+    return place
+
+
+def _ending(archive: Path) -> str:
+    known = [ending for ending in ARCHIVES if archive.name.lower().endswith(ending)]
+    return known[0] if known else ".zip" if zipfile.is_zipfile(archive) else ".tar"
+
+
+def keep(source: Path, place: Path) -> Path:
+    """Copy an archive, or link a folder, to its place."""
+    if place.exists() and place.samefile(source):
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        part = place.with_name(f".part-{os.getpid()}-{place.name}")
+        part.symlink_to(source)
+        part.replace(place)
+    else:
+        with atomic_path(place) as part:
             shutil.copyfile(source, part)
-    return kept
+    return place

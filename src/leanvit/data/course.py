@@ -6,6 +6,7 @@ folders hold JPEG copies; cut from the official archive the same images come wit
 """
 
 import lzma
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from leanvit.errors import LeanvitError
 from leanvit.values import Count
 
 TRAIN_FOLDER, TEST_FOLDER = "CIFAR10_imbalance", "CIFAR10_balance"
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
 
 def course(
@@ -41,10 +42,16 @@ def course(
         LeanvitError: the images are nowhere, or the tree is not the course's.
     """
     cache_dir = Path(data_dir) / "cache"
-    place = Path(source) if source else _left_in(Path(data_dir))
-    if place is None:
+    places = [Path(source)] if source else left_in(Path(data_dir))
+    if not places:
         return _from_official(Path(data_dir), image_size)
-    opened = open_source(place)
+    if others := ", ".join(map(str, places[1:])):
+        print(
+            f"{data_dir} holds several course sets: taking {places[0]}, not {others}; keep one, or "
+            "name it by data.source=",
+            file=sys.stderr,
+        )
+    opened = open_source(places[0])
     parts = []
     for folder in (TRAIN_FOLDER, TEST_FOLDER):
         tree = opened.classes_below(_find(opened, folder))
@@ -56,18 +63,20 @@ def course(
     return Splits(parts[0], parts[1], source="imbalanced CIFAR-10, course folders")
 
 
-def _left_in(data_dir: Path) -> Path | None:
-    """Course folders or an archive of them that ``make data`` or a person left in ``data_dir``."""
+def left_in(data_dir: Path) -> list[Path]:
+    """Course folders and archives of them that ``make data`` or a person left in ``data_dir``; the
+    first is the one that is taken."""
     if not data_dir.is_dir():
-        return None
-    if any(data_dir.glob(f"{TRAIN_FOLDER}*")):
-        return data_dir
+        return []
+    found = [data_dir] if any(data_dir.glob(f"{TRAIN_FOLDER}*")) else []
     for entry in sorted(data_dir.glob("[!.]*")):  # a hidden one is half written
+        if entry.name.startswith((TRAIN_FOLDER, TEST_FOLDER)):
+            continue  # a part of data_dir's own
         if any(entry.glob(f"{TRAIN_FOLDER}*")) or any(entry.glob(f"*/{TRAIN_FOLDER}*")):
-            return entry
-        if entry.name.endswith(ARCHIVES) and "course" in entry.name.lower():
-            return entry
-    return None
+            found.append(entry)
+        elif entry.name.endswith(ARCHIVES) and "course" in entry.name.lower():
+            found.append(entry)
+    return found
 
 
 def _find(source: Source, folder: str) -> str:
