@@ -188,6 +188,18 @@ def test_eval_repeats_the_result_and_takes_other_images(
         load_run(Run(whole), __file__)
 
 
+def test_test_images_that_were_trained_on_are_told(tmp_path: Path, undrawn: None) -> None:
+    write_tree(tmp_path / "tree" / "train", {"a": 8, "b": 8}, size=32)
+    write_tree(tmp_path / "tree" / "test", {"a": 3, "b": 2}, size=32, first_seed=14)  # 14 and 15
+    images = ["data=folder", f"data.source={tmp_path}/tree", f"data.data_dir={tmp_path}/data"]
+    tiny = [*TINY_VIT, "mix=none", "max_epochs=1", "batch_size=8", "trainer=cpu"]
+    done = call("train.py", *images, *tiny, f"outputs={tmp_path}/outputs")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 5 test images are training or validation images" in done.stderr
+    metrics = json.loads((only_run(tmp_path / "outputs") / "metrics.json").read_text())
+    assert metrics["seen_images"] == {"val": 0, "test": 2}
+
+
 def test_a_preset_is_called_by_its_own_name(tmp_path: Path) -> None:
     """A preset is one YAML of a class that exists; its folder, row and metrics bear its name."""
     preset = "\n".join(each.removeprefix("model.").replace("=", ": ") for each in TINY_VIT[1:])

@@ -17,6 +17,7 @@ from leanvit.app.request import Request
 from leanvit.classifiers.linear import last_linear
 from leanvit.data.images import ImageSet
 from leanvit.data.long_tail import class_counts_line
+from leanvit.data.seen import seen_images, seen_line
 from leanvit.device import choose_precision, find_device
 from leanvit.evaluation.measure.evaluate import evaluate
 from leanvit.evaluation.measure.predict import Trained, predict, predict_exits
@@ -38,9 +39,12 @@ def work(request: Request) -> None:
     data = build_data(config, splits)
     classifier = build_classifier(config, data, *first_net(request, data))
     keep_config(config, request.choices, run_dir, splits.train.classes)
-    counts = data.train.class_counts.tolist()
+    counts, seen = data.train.class_counts.tolist(), {}
     if processes.is_first_rank():
         print(class_counts_line(data.train, data.val, data.test), file=sys.stderr)
+        seen = seen_images(data.train, data.val, data.test)
+        if line := seen_line(seen, data.val, data.test):
+            print(line, file=sys.stderr)
     if request.trains_nothing:
         training = without_training(request, classifier, data)
     else:
@@ -77,6 +81,7 @@ def work(request: Request) -> None:
                 config.monitor,
                 request.begins.told.get("training", {}) if request.begins else None,
             ),
+            "seen_images": seen,
         },
     )
 

@@ -72,9 +72,11 @@ def left_in(data_dir: Path) -> list[Path]:
     for entry in sorted(data_dir.glob("[!.]*")):  # a hidden one is half written
         if entry.name.startswith((TRAIN_FOLDER, TEST_FOLDER)):
             continue  # a part of data_dir's own
-        if any(entry.glob(f"{TRAIN_FOLDER}*")) or any(entry.glob(f"*/{TRAIN_FOLDER}*")):
-            found.append(entry)
-        elif entry.name.endswith(ARCHIVES) and "course" in entry.name.lower():
+        if (
+            any(entry.glob(f"{TRAIN_FOLDER}*"))
+            or any(entry.glob(f"*/{TRAIN_FOLDER}*"))
+            or (entry.name.endswith(ARCHIVES) and "course" in entry.name.lower())
+        ):
             found.append(entry)
     return found
 
