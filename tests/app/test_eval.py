@@ -4,8 +4,17 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from image_trees import refused
+from omegaconf import OmegaConf
+from PIL import Image
 from scripts import call
+
+from leanvit.app.eval import images, refuse_other_fit
+from leanvit.app.finished import Run
+from leanvit.data.pixels import decode
 
 pytestmark = pytest.mark.xdist_group("trained")  # one fixture for all
 
@@ -81,3 +90,24 @@ def test_what_is_no_strength_is_one_line(finished: Path, given: str) -> None:
 def test_no_such_views(finished: Path) -> None:
     done = call("eval.py", f"run={finished}", "tta=ten")
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "tta=ten" in done.stderr
+
+
+@pytest.mark.parametrize("fit", [None, "stretch", "crop", "pad"])
+def test_other_images_become_squares_as_the_runs_did(tmp_path: Path, fit: str | None) -> None:
+    own = {"_target_": "leanvit.data.folder.folder", "image_size": 8} | (
+        {"fit": fit} if fit else {}
+    )
+    OmegaConf.save(OmegaConf.create({"seed": 0, "data": own}), tmp_path / "config.yaml")
+    image, run = tmp_path / "tree" / "ant" / "0.png", Run(tmp_path)
+    image.parent.mkdir(parents=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 30, 3), np.uint8)).save(image)
+    asked = {"source": str(tmp_path / "tree"), "data_dir": str(tmp_path), "skip_unreadable": False}
+    asked = {**own, **asked, "fit": "stretch"}  # by default
+    found = images(asked, run, ("ant",), None)[0]["test"].images[0]
+    wanted = decode(image, 8, fit or "stretch")
+    assert torch.equal(found, torch.from_numpy(wanted).permute(2, 0, 1))
+    refuse_other_fit(run, ["data=folder", f"data.fit={fit or 'stretch'}"])
+    for other in {"stretch", "crop", "pad"} - {fit or "stretch"}:
+        assert f"trained with data.fit={fit or 'stretch'}" in refused(
+            refuse_other_fit, run, [f"data.fit={other}"]
+        )

@@ -215,6 +215,13 @@ def test_a_key_that_came_later_renames_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert with_new_keys(model__gate="soft") != before and with_new_keys(clip=2.0) != before
 
 
+def test_another_fit_is_another_run() -> None:
+    folder = "data=folder", "data.source=/data/birds"
+    asked = [[], *([f"data.fit={fit}"] for fit in ("stretch", "crop", "pad"))]
+    plain, *each = (request_of(*folder, *fit, "outputs=/o").run_dir for fit in asked)
+    assert len(set(each)) == 3 and each[0] == plain
+
+
 def test_a_choice_is_called_by_its_own_name_though_its_class_moved() -> None:
     """MOVED is of choices that exist and says where they stand."""
     for (group, choice), (_, stands) in names.MOVED.items():

@@ -90,10 +90,13 @@ def test_pixels_without_a_known_range_are_refused(kind: str) -> None:
      tiff(GREY.tobytes() * 12, 8, num_samples=12).getvalue()],
     ids=["empty", "text", "PostScript", "zeros", "12 channels"],
 )  # fmt: skip
-def test_what_is_no_image_is_refused_without_running_anything(content: bytes) -> None:
+def test_what_is_no_image_is_refused_without_running_anything(
+    content: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(OSError, match="finds no image") as caught:
         decode(io.BytesIO(content), 8)
     assert "0x" not in str(caught.value)
+    assert capfd.readouterr().err == ""
 
 
 def turned(orientation: int, kind: str, **options: Any) -> io.BytesIO:

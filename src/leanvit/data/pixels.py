@@ -4,6 +4,7 @@ An export carries this file, so that it decodes as training does: it needs numpy
 """
 
 import functools
+import logging
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ TURNS = {
 @functools.cache
 def formats() -> tuple[str, ...]:
     """Pillow's names of what is read here, the usual ones first."""
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it says comes without a file's name
     Image.preinit()
     Image.init()
     return tuple(name for name in Image.ID if name not in NO_PICTURES)
@@ -53,7 +55,9 @@ def decode(file: Any, image_size: int, fit: Fit = "stretch") -> np.ndarray:
     try:
         image = Image.open(file, formats=formats())
     except UnidentifiedImageError:  # whose own words name an object in memory
-        raise OSError("Pillow finds no image in it, or one of a kind that it cannot read") from None
+        raise OSError(
+            "Pillow finds no image in it, or none that it can read: save it as 8-bit RGB"
+        ) from None
     with image:
         image.load()  # some formats know their orientation and transparency only then
         turn = _turn(image)
