@@ -14,6 +14,7 @@ from torch import nn
 from leanvit import values
 from leanvit.app import words
 from leanvit.app.build import CUT, late_epoch, make, target, wants_compile
+from leanvit.app.loggers import check_logger
 from leanvit.app.nets import build_net, take_over_method, without_file, wrap
 from leanvit.app.parts import check_parts
 from leanvit.app.request import Request
@@ -104,6 +105,7 @@ def check_values(config: DictConfig) -> None:
         single = {key: given[key] for key in values.annotations(taker) if key in given}
         values.check(taker, {k: v for k, v in single.items() if not isinstance(v, dict)})
     check_place(config)
+    check_logger(config)
     data = dict(given["data"])
     taker = target(data.pop("_target_"))
     cut = {key: data.pop(key, None) for key in CUT}

@@ -39,6 +39,9 @@ def train(command: str) -> None:
         in_grid = settings.mode == RunMode.MULTIRUN
         folder = Path(settings.runtime.output_dir) / str(settings.job.num if in_grid else "")
         alone = not in_grid and not processes.is_rank()  # another process speaks for ranks
+        if in_grid:  # W&B shows the jobs of a grid together; read by whatever process it runs in
+            group = f"{command}-{Path(settings.sweep.dir).name}"
+            os.environ.setdefault("WANDB_RUN_GROUP", group)
         try:
             job = jobs.do(command, read(composed))
             if alone and not job.error:

@@ -1,55 +1,146 @@
-"""The chosen logger of a training."""
+"""The chosen logger of a run: opened before its training, closed after its test figures.
+
+History tells it one row an epoch (:class:`leanvit.training.callbacks.History`), and a resumed
+training all rows again, first: what a killed process left is never the only piece of something.
+"""
 
 import contextlib
-import netrc
-import os
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import Any
 
+import numpy as np
+from hydra.utils import get_method, instantiate
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
-if TYPE_CHECKING:
-    from lightning.pytorch.loggers import Logger
+from leanvit import values
+from leanvit.app import names, processes, provenance, wandb_runs
+from leanvit.app.request import Request
+from leanvit.errors import LeanvitError
+
+WORDS_OF_HYDRA = ("_target_", "_partial_")
+MOST_CLASSES = 100  # of a confusion matrix as a table, which has a row for each pair
 
 
 @contextlib.contextmanager
-def logger(config: DictConfig, run_dir: Path) -> "Iterator[Logger | None]":
-    """The chosen logger, closed at the end; W&B stays offline unless the user is logged in, and
-    never asks."""
+def logger(request: Request) -> Iterator[Logger | None]:
+    """The chosen logger, closed at the end; what the user gives (``+logger.id=``) wins."""
+    config, run_dir = request.config, request.run_dir
     if "_target_" not in config.logger:
         yield None
         return
-    from hydra.utils import instantiate
-    from lightning.pytorch.loggers import WandbLogger
-
-    build = instantiate(config.logger)
-    if build.func is not WandbLogger:
-        yield build(save_dir=run_dir)
+    build = instantiate(config.logger, _partial_=True, _convert_="all")
+    if not processes.is_first_rank():  # the first speaks for all
+        yield build.func(**{"save_dir": run_dir, **build.keywords})
         return
-    import wandb
-
-    os.environ.setdefault("WANDB_MODE", "online" if _logged_in_to_wandb() else "offline")
-    status = 1
+    opened: Callable[[], Logger]
+    if issubclass(build.func, WandbLogger):
+        opened = functools.partial(wandb_runs.opened, build, run_dir, tags(request), about(request))
+    elif issubclass(build.func, TensorBoardLogger):
+        # what an earlier process left is read no more: a resumed training tells it again
+        own = {"save_dir": run_dir, "purge_step": 0, "default_hp_metric": False}
+        opened = functools.partial(build.func, **{**own, **build.keywords})
+    else:
+        opened = functools.partial(build.func, **{"save_dir": run_dir, **build.keywords})
+    status, made = 1, opened()
     try:
-        yield build(
-            save_dir=run_dir,
-            name=run_dir.name,
-            id=run_dir.name.rpartition("-")[2],
-            settings=wandb.Settings(silent=True, console="off"),
-            config=OmegaConf.to_container(config, resolve=True),
-        )
+        yield made
         status = 0
     finally:
-        wandb.finish(exit_code=status)
+        if isinstance(made, WandbLogger):
+            wandb_runs.close(status)
+        else:
+            made.finalize("failed" if status else "success")
 
 
-def _logged_in_to_wandb() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    try:
-        return netrc.netrc().authenticators(host or "") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+def check_logger(config: DictConfig) -> None:
+    """See that the logger takes what is given to it.
+
+    Raises:
+        LeanvitError: a word that it does not know.
+    """
+    if "_target_" not in config.logger:
+        return
+    taker = get_method(config.logger._target_)
+    takes = dict(inspect.signature(taker).parameters)
+    hands_on = any(each.kind is each.VAR_KEYWORD for each in takes.values())
+    unknown = [str(key) for key in config.logger if key not in (*takes, *WORDS_OF_HYDRA)]
+    if not unknown or (hands_on and taker not in (WandbLogger, TensorBoardLogger)):
+        return
+    if taker is WandbLogger:
+        import wandb
+
+        takes |= inspect.signature(wandb.init).parameters
+    elif taker is TensorBoardLogger:
+        from torch.utils.tensorboard import SummaryWriter
+
+        takes |= inspect.signature(SummaryWriter).parameters
+    for key in unknown:
+        if key not in takes:
+            raise LeanvitError(f"there is no logger.{key}: {values.nearest(key, takes, 'logger.')}")
+
+
+def about(request: Request) -> dict[str, Any]:
+    """Every resolved value and what was chosen by name, as in ``config.yaml``."""
+    told: Any = OmegaConf.to_container(request.config, resolve=True)
+    return {**told, "choices": dict(request.choices)}
+
+
+def tags(request: Request) -> list[str]:
+    """``loss=focal``, ``seed=1``, ...: what runs are found and told apart by."""
+    chosen = {**request.choices, "seed": request.config.seed, **provenance.overrides_of(request)}
+    return [f"{key}={value}" for key, value in chosen.items()
+            if key not in names.NO_CHOICE and value not in (None, "none")]  # fmt: skip
+
+
+def log_results(made: Logger | None, told: Mapping[str, Any], folder: Path) -> None:
+    """What a run ends in: its figures as numbers and as pictures.
+
+    Args:
+        told: of metrics.json or pretraining.json. ``val`` is called ``best_val``: the curve of
+            ``val/`` is that of the epochs.
+        folder: with ``figures/`` and, where images were classified, ``predictions.npz``.
+    """
+    if made is None:
+        return
+    blocks = {"test": "test", "val": "best_val", "cost": "cost", "training": "training"}
+    results = {ours: told[name] for name, ours in blocks.items() if name in told}
+    if "val_loss" in told:
+        results["best_val"] = {"loss": told["val_loss"]}
+    found = numbers(results)
+    pictures = {f"figures/{path.stem}": path for path in sorted(folder.glob("figures/*.png"))}
+    if isinstance(made, WandbLogger):
+        wandb_runs.summarise(made, found, pictures)
+        if (folder / "predictions.npz").exists() and len(told["classes"]) <= MOST_CLASSES:
+            with np.load(folder / "predictions.npz") as saved:
+                guessed = saved["test_probabilities"].argmax(1).tolist()
+                wandb_runs.confusion(made, saved["test_labels"].tolist(), guessed, told["classes"])
+    elif isinstance(made, TensorBoardLogger):
+        chosen = {**told["choices"], **told["overrides"], "seed": told["seed"]}
+        made.log_hyperparams({k: v for k, v in chosen.items() if v is not None}, found)
+        _draw(made, pictures)
+    else:
+        made.log_metrics(found)
+
+
+def numbers(tree: Mapping[str, Any], where: str = "") -> dict[str, float]:
+    """The numbers of nested blocks, by ``block/name``; lists, words and ``None`` are left out."""
+    found: dict[str, float] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= numbers(value, f"{where}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[f"{where}{name}"] = value
+    return found
+
+
+def _draw(made: TensorBoardLogger, pictures: Mapping[str, Path]) -> None:
+    from PIL import Image
+
+    for name, path in pictures.items():
+        with Image.open(path) as image:
+            shown = np.asarray(image.convert("RGB"))
+        made.experiment.add_image(name, shown, dataformats="HWC")

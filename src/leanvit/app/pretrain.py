@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from leanvit.app import names, processes, provenance
+from leanvit.app import loggers, names, processes, provenance
 from leanvit.app.build import (
     build_data,
     initialise,
@@ -21,7 +21,7 @@ from leanvit.app.check import check_pretraining
 from leanvit.app.jobs import keep_config
 from leanvit.app.nets import build_net
 from leanvit.app.request import PRETRAINING, Request
-from leanvit.app.train import fit_logged
+from leanvit.app.train import fit_chosen
 from leanvit.data.images import ImageSet
 from leanvit.evaluation.cost.cost import cost
 from leanvit.evaluation.pictures.figures import learning_curves
@@ -42,16 +42,25 @@ def work(request: Request) -> None:
     data = build_data(config, splits)
     pretrainer = build_pretrainer(config, data)
     keep_config(config, request.choices, run_dir, splits.train.classes)
-    training = fit_logged(request, pretrainer, data)
-    if not processes.is_first_rank():
-        return
-    title, figures = f"{run_dir.name}, {splits.source}", run_dir / "figures"
+    with loggers.logger(request) as logger:
+        training = fit_chosen(request, pretrainer, data, logger)
+        if processes.is_first_rank():
+            told = finish(request, pretrainer, data, training, splits.source)
+            loggers.log_results(logger, told, run_dir)
+            write_json(told, run_dir / PRETRAINING)
+
+
+def finish(
+    request: Request, pretrainer: Pretrainer, data: ImageDataModule, training: Training, source: str
+) -> dict[str, Any]:
+    """Draw what a pretraining left; what there is to tell of it."""
+    run_dir = request.run_dir
+    title, figures = f"{run_dir.name}, {source}", run_dir / "figures"
     learning_curves(training.history, figures / "learning_curves.png", training.best_epoch, title)
     best = read_checkpoint(run_dir / "checkpoints" / "best.ckpt")
     pretrainer.load_state_dict(best["state_dict"])
     draw(pretrainer, data.val, training.device, figures / "reconstructions.png", title)
-    told = summary(request, pretrainer, data, training)
-    write_json({**told, "source": splits.source}, run_dir / PRETRAINING)
+    return {**summary(request, pretrainer, data, training), "source": source}
 
 
 def build_pretrainer(config: DictConfig, data: ImageDataModule) -> Pretrainer:

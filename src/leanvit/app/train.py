@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from leanvit.app import loggers, names, processes, provenance
@@ -15,7 +16,7 @@ from leanvit.app.jobs import keep_config
 from leanvit.app.nets import first_net, load_run
 from leanvit.app.request import Request
 from leanvit.classifiers.linear import last_linear
-from leanvit.data.images import ImageSet
+from leanvit.data.images import ImageSet, Splits
 from leanvit.data.long_tail import class_counts_line
 from leanvit.data.seen import seen_images, seen_line
 from leanvit.device import choose_precision, find_device
@@ -39,18 +40,32 @@ def work(request: Request) -> None:
     data = build_data(config, splits)
     classifier = build_classifier(config, data, *first_net(request, data))
     keep_config(config, request.choices, run_dir, splits.train.classes)
-    counts, seen = data.train.class_counts.tolist(), {}
+    seen: dict[str, int] = {}
     if processes.is_first_rank():
         print(class_counts_line(data.train, data.val, data.test), file=sys.stderr)
         seen = seen_images(data.train, data.val, data.test)
         if line := seen_line(seen, data.val, data.test):
             print(line, file=sys.stderr)
-    if request.trains_nothing:
-        training = without_training(request, classifier, data)
-    else:
-        training = fit_logged(request, classifier, data, monitor=config.monitor)
-    if not processes.is_first_rank():
-        return
+    with loggers.logger(request) as logger:
+        if request.trains_nothing:
+            training = without_training(request, classifier, data)
+        else:
+            training = fit_chosen(request, classifier, data, logger, monitor=config.monitor)
+        if processes.is_first_rank():
+            finish(request, splits, data, training, logger, seen)
+
+
+def finish(
+    request: Request,
+    splits: Splits,
+    data: ImageDataModule,
+    training: Training,
+    logger: Logger | None,
+    seen: Mapping[str, int],
+) -> None:
+    """Draw and evaluate what a training left."""
+    config, run_dir = request.config, request.run_dir
+    counts = data.train.class_counts.tolist()
     figures = run_dir / "figures"
     title = f"training images, {splits.source}"
     class_counts(counts, splits.train.classes, figures / "class_counts.png", title)
@@ -66,6 +81,7 @@ def work(request: Request) -> None:
         source=splits.source,
         device=training.device,
         memory_gib=config.memory_gib,
+        tell=lambda told: loggers.log_results(logger, told, run_dir),
         about={
             **provenance.provenance(
                 "train",
@@ -93,25 +109,28 @@ def seedless_digest(request: Request) -> str:
     return names.seedless_digest(request.config, request.choices, before, teacher)
 
 
-def fit_logged(
-    request: Request, module: Any, data: ImageDataModule, monitor: Monitor = "val/loss"
+def fit_chosen(
+    request: Request,
+    module: Any,
+    data: ImageDataModule,
+    logger: Logger | None,
+    monitor: Monitor = "val/loss",
 ) -> Training:
-    """Fit with the chosen logger and trainer."""
+    """Fit with the chosen trainer."""
     config = request.config
     trainer: Mapping[str, Any] = {**config.trainer}
     if num := processes.num_ranks():
         trainer = {**trainer, "devices": num}
-    with loggers.logger(config, request.run_dir) as logger:
-        return fit(
-            module,
-            data,
-            request.run_dir,
-            max_epochs=config.max_epochs,
-            monitor=monitor,
-            ema_decay=config.ema_decay,
-            logger=logger,
-            **trainer,
-        )
+    return fit(
+        module,
+        data,
+        request.run_dir,
+        max_epochs=config.max_epochs,
+        monitor=monitor,
+        ema_decay=config.ema_decay,
+        logger=logger,
+        **trainer,
+    )
 
 
 def without_training(request: Request, classifier: Classifier, data: ImageDataModule) -> Training:

@@ -44,6 +44,13 @@ class History(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
 
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        rows = checkpoint["callbacks"][self.state_key]["rows"]
+        for row in rows:  # a logger's own record may have ended with the process that was killed
+            log_row(trainer, row, step=checkpoint["global_step"] * int(row["epoch"]) // len(rows))
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.start, self.validation_seconds = time.perf_counter(), 0.0
         self.num_images = 0
@@ -76,6 +83,7 @@ class History(L.Callback):
         row["images"] = self.num_images * trainer.world_size
         row["seconds"] = seconds
         self.rows.append(row)
+        log_row(trainer, row, step=trainer.global_step)
         self.keep(trainer)
         if trainer.is_global_zero and self.say:
             print(_sentence(row, trainer.max_epochs), file=sys.stderr, flush=True)
@@ -84,6 +92,16 @@ class History(L.Callback):
         """Write the rows, if there are any."""
         if trainer.is_global_zero and self.rows:
             write_rows(self.rows, self.path)
+
+
+def log_row(trainer: L.Trainer, row: dict[str, float], step: int) -> None:
+    """Tell the loggers of an epoch, by the names that its figures have in training."""
+    named = {
+        name.replace("_", "/", 1) if name.startswith(("train_", "val_")) else name: value
+        for name, value in row.items()
+    }
+    for logger in trainer.loggers if trainer.is_global_zero else ():
+        logger.log_metrics(named, step)
 
 
 def _forecast(step_ends: Sequence[float], trainer: L.Trainer) -> str:

@@ -67,6 +67,10 @@ class Trainable(L.LightningModule):
         self.weight_decay, self.layer_decay = weight_decay, layer_decay
         self.backbone_lr = backbone_lr
 
+    def log(self, *args: Any, **options: Any) -> None:
+        """As Lightning's, but loggers have it from the history, which is told again on resuming."""
+        super().log(*args, **{**options, "logger": False})
+
     def on_fit_start(self) -> None:
         if self.compile_net and getattr(self.net, "fixed_steps", True):
             self.net.compile()

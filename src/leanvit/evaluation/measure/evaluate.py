@@ -1,5 +1,6 @@
 """What a trained net leaves: predictions, figures, and metrics.json last of all."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -43,6 +44,7 @@ def evaluate(
     logit_adjust: float | Literal["val"] | None = None,
     counted: dict[str, Any] | None = None,
     tta: TTA = "none",
+    tell: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Predict each of ``sets`` (by name: "val", "test"), write the results into ``folder``, and
     tell what metrics.json holds.
@@ -63,6 +65,7 @@ def evaluate(
             the adjusted probabilities.
         counted: what the net costs, where that cannot be counted (in int8). None: it is counted.
         tta: views of each image (:mod:`measure.tta`); ``macs_used`` is of all of them.
+        tell: called with what metrics.json will hold, before it is there.
 
     Raises:
         LeanvitError: see :func:`measure.metrics.check_predictions` and
@@ -108,6 +111,8 @@ def evaluate(
         np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
     title = f"{shown} images, {source}"
     _draw(folder / "figures", predicted[shown], metrics[shown], metrics, title)
+    if tell:
+        tell(metrics)
     write_json(metrics, folder / "metrics.json")
     return metrics
 
