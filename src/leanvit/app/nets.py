@@ -19,10 +19,11 @@ from leanvit.errors import LeanvitError
 from leanvit.evaluation.measure.predict import Trained
 from leanvit.lightweight.distill import Renormalised
 from leanvit.lightweight.taken_over import take_over
+from leanvit.models.other_size import at_other_size
 from leanvit.pretraining.encoder import encoder_weights
 from leanvit.seeds import derive_seed
 from leanvit.training.data_module import ImageDataModule
-from leanvit.weights import check_match, read_checkpoint
+from leanvit.weights import check_match, mismatch, read_checkpoint
 
 
 def build_net(config: DictConfig, num_classes: int) -> nn.Module:
@@ -122,6 +123,7 @@ def _load_pretrained(
             f"pretrained={run.path} was trained for the classes {', '.join(contents['classes'])}, "
             f"the data has {', '.join(classes)}: choose classifier=retrain"
         )
+    found = at_other_size(found, net.state_dict(), getattr(net, "num_prefix", 0))
     if config.get("pruned"):
         resize(net, found)
     wanted = net.state_dict()
@@ -129,6 +131,12 @@ def _load_pretrained(
         own = head_names(net)
         found = {name: value for name, value in found.items() if name not in own}
         found |= {name: wanted[name] for name in own}
+    size, new_size = run.config.data.image_size, config.data.image_size
+    if size != new_size and (words := mismatch(found, wanted)):
+        raise LeanvitError(
+            f"pretrained={run.path} was trained at data.image_size={size}; its net has weights "
+            f"that fit no other: {words}"
+        )
     check_match(path, found, wanted)
     net.load_state_dict(found)
     if method:
