@@ -43,6 +43,7 @@ class Going(L.Trainer):
     """A trainer of 921 steps that only says where it is."""
 
     is_global_zero, estimated_stepping_batches, global_step = True, 921, 0
+    accumulate_grad_batches = 1
 
 
 def test_the_time_to_go_is_told_once_from_the_pace_of_the_first_steps(

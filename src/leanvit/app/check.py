@@ -27,7 +27,8 @@ from leanvit.training.fit import fit
 from leanvit.training.parameter_groups import parameter_groups
 from leanvit.training.trainable import Trainable
 
-TRAINER = ("accelerator", "devices", "strategy", "precision")  # of what ``fit`` takes
+# of what ``fit`` takes
+TRAINER = ("accelerator", "devices", "strategy", "precision", "sync_batchnorm")
 
 
 def check_training(request: Request) -> None:
@@ -131,6 +132,10 @@ def check_place(config: DictConfig) -> None:
     values.check(fit, dict(trainer), "trainer.")
     values.check(ImageDataModule, {"memory_gib": config.memory_gib})
     device, num = find_device(trainer.accelerator), trainer.devices
+    if trainer.get("sync_batchnorm") and device.type != "cuda":
+        raise LeanvitError(
+            "trainer.sync_batchnorm=true: torch synchronises BatchNorm on GPUs alone, leave it out"
+        )
     if not isinstance(num, int):
         return
     found = torch.cuda.device_count() if device.type == "cuda" else os.cpu_count() or 1

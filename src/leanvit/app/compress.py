@@ -95,6 +95,7 @@ class Compression:
             max_epochs=num_epochs,
             monitor=chosen.monitor,
             ema_decay=chosen.ema_decay,
+            accumulate=chosen.get("accumulate", 1),
             **chosen.trainer,
         )
         best = read_checkpoint(folder / "checkpoints" / "best.ckpt")

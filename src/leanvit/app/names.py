@@ -25,7 +25,12 @@ PUBLISHED = ROOT / "conf" / "experiment" / "published.csv"  # the tables that we
 NO_CHOICE = ("logger", "memory_gib", "num_workers", "outputs", "hydra", "classes", "choices")
 NO_CHOICE_OF_DATA = ("data_dir", "memory_gib")
 # keys that runs were called without, and the value that means what these runs did
-CAME_LATER: dict[str, Any] = {"data.fit": "stretch"}
+CAME_LATER: dict[str, Any] = {
+    "accumulate": 1,
+    "data.fit": "stretch",
+    "patience": None,
+    "trainer.sync_batchnorm": False,
+}
 # where a choice's part stood when runs were first called by it, and where it stands today
 MOVED = {
     ("data", "cifar10_lt"): ("leanvit.data.cifar10_lt.cifar10_lt", "leanvit.data.cifar10.cifar10"),

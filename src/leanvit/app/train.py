@@ -128,6 +128,8 @@ def fit_chosen(
         max_epochs=config.max_epochs,
         monitor=monitor,
         ema_decay=config.ema_decay,
+        accumulate=config.accumulate,
+        patience=config.patience,
         logger=logger,
         **trainer,
     )

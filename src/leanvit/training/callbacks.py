@@ -107,7 +107,8 @@ def log_row(trainer: L.Trainer, row: dict[str, float], step: int) -> None:
 def _forecast(step_ends: Sequence[float], trainer: L.Trainer) -> str:
     """How long the rest takes, by the pace of the first steps without the very first."""
     pace = (step_ends[-1] - step_ends[WARM_STEPS]) / (len(step_ends) - 1 - WARM_STEPS)
-    seconds = pace * (int(trainer.estimated_stepping_batches) - trainer.global_step)
+    steps = int(trainer.estimated_stepping_batches) - trainer.global_step
+    seconds = pace * trainer.accumulate_grad_batches * steps
     words = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
     return f"about {words if seconds >= 60 else '1 min'} of training to go, validation not counted"
 

@@ -30,6 +30,7 @@ from leanvit.training.callbacks import (
 )
 from leanvit.training.data_module import ImageDataModule
 from leanvit.training.flops import training_flops
+from leanvit.training.patience import Patience
 from leanvit.training.trainable import Trainable
 from leanvit.values import Count, ShareBelowOne, Whole
 from leanvit.weights import check_match, read_checkpoint
@@ -74,10 +75,13 @@ def fit(
     max_epochs: Whole,
     monitor: Monitor = "val/balanced_accuracy",
     ema_decay: ShareBelowOne = 0.0,
+    accumulate: Count = 1,
+    patience: Count | None = None,
     accelerator: Accelerator = "auto",
     devices: Count | Literal["auto"] = 1,
     strategy: str = "auto",
     precision: Precision = "auto",
+    sync_batchnorm: bool = False,
     logger: Logger | None = None,
 ) -> Training:
     """Fit ``module``, a classifier or a pretrainer, to ``data``.
@@ -90,6 +94,9 @@ def fit(
         monitor: the validation figure that picks ``best.ckpt``: the largest, or the smallest loss;
             of equals the one with the smallest ``val/loss``.
         ema_decay: of the averaged weights that are validated and kept; 0 for none.
+        accumulate: batches of a step; the last step of an epoch takes those that are left.
+        patience: epochs without a better ``monitor`` after which training ends; None: it does not.
+        sync_batchnorm: BatchNorm's statistics are of the batches of all processes; GPUs only.
         precision: a Lightning precision, or "auto": bfloat16 where the device computes in it.
 
     Raises:
@@ -106,6 +113,8 @@ def fit(
     history = History(run_dir / "history.csv", say=not sys.stderr.isatty())
     best, last = checkpoints(run_dir / "checkpoints", monitor)
     callbacks: list[L.Callback] = [history, best, last]
+    if patience:
+        callbacks.append(Patience(patience, monitor, history))
     if ema_decay:
         callbacks.append(AveragedWeights(ema_decay))
     if sys.stderr.isatty():
@@ -115,8 +124,10 @@ def fit(
             accelerator=accelerator,
             devices=devices,
             strategy=strategy,
+            sync_batchnorm=sync_batchnorm,
             precision=choose_precision(device) if precision == "auto" else precision,  # type: ignore[arg-type]
             max_epochs=max_epochs,
+            accumulate_grad_batches=accumulate,
             logger=logger or False,
             callbacks=callbacks,
             plugins=[AtomicCheckpoints()],

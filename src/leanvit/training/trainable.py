@@ -75,6 +75,19 @@ class Trainable(L.LightningModule):
         if self.compile_net and getattr(self.net, "fixed_steps", True):
             self.net.compile()
 
+    def backward(self, loss: Tensor, *args: Any, **options: Any) -> None:
+        """Of a batch's share in a step, whose gradient is the mean over all its images.
+
+        Batches are equally large. The trainer has divided by ``accumulate``; the last step of an
+        epoch may have fewer batches.
+        """
+        whole = self.trainer.accumulate_grad_batches
+        before = self.trainer.fit_loop.batch_idx // whole * whole
+        num_batches = min(whole, int(self.trainer.num_training_batches) - before)
+        if num_batches < whole:
+            loss = loss * (whole / num_batches)
+        super().backward(loss, *args, **options)
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # not left to the trainer, which refuses to clip for fused optimizers
         if self.gradient_clip:
