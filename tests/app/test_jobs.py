@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from composed import request_of
+from composed import leave_first_stage, request_of
 from image_trees import write_image, write_tree
 from omegaconf import OmegaConf
 from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call, nothing_stays_changed
@@ -164,3 +164,22 @@ def test_no_space_while_hydra_writes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     done = call("train.py", *SMALL, f"outputs={tmp_path}", "-m")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("error: no space left") and done.stderr.count("\n") == 1
+
+
+def test_more_epochs_than_a_finished_run_are_said_to_begin_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["data=shapes", "trainer=cpu", f"outputs={tmp_path}"]
+    first = leave_first_stage(tmp_path, "trainer=cpu", "max_epochs=10")
+    damaged = first.with_name(f"{first.name[:-8]}00000000")
+    damaged.mkdir()
+    for name in ("config.yaml", "metrics.json"):
+        (damaged / name).write_bytes(b"\0" * 99)
+    told = {}
+    for words in ("max_epochs=20", "max_epochs=20 seed=1", "max_epochs=20 optimizer.lr=0.1"):
+        jobs.tell_of_shorter("train", request_of(*asked, *words.split()))
+        told[words] = capsys.readouterr().err
+    line = told.pop("max_epochs=20")
+    assert f"{first} is the same training with max_epochs=10" in line
+    assert f"pretrained={first} begins with its weights" in line
+    assert list(told.values()) == ["", ""]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from leanvit.app import processes, words
+from leanvit.app import names, processes, words
 from leanvit.app.request import Request
 from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path
@@ -40,6 +40,7 @@ def do(command: str, request: Request) -> Job:
     if request.damage:
         print(f"{request.damage}: it is made again", file=sys.stderr)
     print(run_dir, file=sys.stderr, flush=True)
+    tell_of_shorter(command, request)
     if str(request.config.trainer.strategy).startswith("ddp"):
         from leanvit.app.check import check_place  # late: it imports torch
 
@@ -54,6 +55,24 @@ def do(command: str, request: Request) -> Job:
     if error:
         print(f"error: {error}", file=sys.stderr, flush=True)
     return Job(run_dir, error)
+
+
+def tell_of_shorter(command: str, request: Request) -> None:
+    """More epochs are another training, whose rates fall slower: say so where one would think that
+    a finished one goes on."""
+    config, run_dir = request.config, request.run_dir
+    if run_dir.exists() or "max_epochs" not in request.config:
+        return
+    if not (found := names.shorter(run_dir, config, request.choices, request.finished)):
+        return
+    path, num_epochs = found
+    line = (
+        f"this begins anew: {path} is the same training with max_epochs={num_epochs}, and its "
+        "rates have fallen to their end"
+    )
+    if command == "train":
+        line += f". pretrained={path} begins with its weights and a new head"
+    print(line, file=sys.stderr)
 
 
 def work_of(command: str) -> Callable[[Request], None]:
