@@ -34,6 +34,8 @@ from leanvit.app.check import check_training
 from leanvit.app.finished import Run
 from leanvit.app.nets import load_run
 from leanvit.errors import LeanvitError
+from leanvit.models.other_size import positions
+from leanvit.weights import read_checkpoint
 
 pytestmark = pytest.mark.xdist_group("train")  # one fixture for all
 
@@ -292,3 +294,23 @@ def test_the_real_archive_trains(tmp_path: Path) -> None:
         4870,
     )
     assert metrics["test"]["accuracy"] > 0.15  # chance is 0.1
+
+
+def test_a_finished_net_takes_images_of_another_size(
+    vit_run: Path, tmp_path: Path, undrawn: None
+) -> None:
+    """Untrained, with its own head: what it says is what the interpolated positions give."""
+    asked = [f"pretrained={vit_run}", "lightweight=tome", "max_epochs=0", "data.image_size=64"]
+    done = call("train.py", *asked, "trainer=cpu", f"outputs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    old, new = (
+        read_checkpoint(each / "checkpoints" / "best.ckpt")["state_dict"]
+        for each in (vit_run, only_run(tmp_path))
+    )
+    before = old.pop("net.position_embedding")
+    after = new["net.net.position_embedding"]
+    assert before.shape[1] < after.shape[1]
+    torch.testing.assert_close(after, positions(before, after.shape[1], num_prefix=1))
+    for name, value in old.items():
+        if name.startswith("net."):
+            assert torch.equal(value, new[f"net.{name}"])
