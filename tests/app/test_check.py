@@ -116,7 +116,6 @@ def finished(folder: Path) -> Path:
         "patience=0",
         "trainer=ddp trainer.accelerator=cpu trainer.sync_batchnorm=true",
         "trainer=ddp trainer.accelerator=cpu trainer.sync_batchnorm=3",
-        "logger=wandb +logger.nme=x",
         "trainer.accelerator=tpu",
         "trainer.precision=b16",
         "trainer.precision=16-mixed",
@@ -148,6 +147,7 @@ def test_a_value_that_cannot_be_is_named(given: str, refused: Callable[..., str]
     ("given", "words"),
     [
         ("trainer.devices=2", "one process has one device, add trainer=ddp"),
+        ("logger=wandb +logger.nme=x", "there is no logger.nme: did you mean logger.name"),
         ("trainer=ddp trainer.accelerator=cpu trainer.devices=99", "this machine has"),
         ("+trainer.accumulate_grad_batches=4", "no trainer.accumulate_grad_batches"),
         ("+trainer.max_epochs=3", "no trainer.max_epochs: choose from accelerator"),

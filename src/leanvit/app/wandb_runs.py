@@ -30,6 +30,11 @@ class WholeRun(WandbLogger):
 
     known = 0  # steps that the server was told of by an earlier process
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self._wandb_init.get("anonymous") is None:  # wandb warns of the word, whatever it says
+            self._wandb_init.pop("anonymous", None)
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if step is None or step > self.known:
             super().log_metrics(metrics, step)
