@@ -46,7 +46,6 @@ class Run:
             kept = OmegaConf.load(path)
             if not isinstance(kept, DictConfig):
                 raise ValueError("it holds no values by name")
-            check_parts(kept, str(path))
             missing = [key for key in NEEDED if OmegaConf.select(kept, key) is None]
         except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
             line = " ".join(str(error).split())
@@ -56,6 +55,7 @@ class Run:
                 f"{path} has no {', '.join(missing)}: it is damaged, or of a version that is too "
                 "old: train again"
             )
+        check_parts(kept, str(path))
         return kept
 
     @cached_property

@@ -190,9 +190,9 @@ def draw_confusion_matrix(
     bar = axes.figure.colorbar(image, ax=axes, fraction=0.046, pad=0.02, ticks=ticks)
     bar.set_label("share of the true class (%)")
     slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if few else {"rotation": 90}
-    plain: dict[str, Any] = {"fontsize": 9 if few else 5, "parse_math": False}
-    axes.set_xticks(*name_ticks(drawable(classes)), **plain, **slant)
-    axes.set_yticks(*name_ticks(drawable(classes)), **plain)
+    ticks_of_names, size = name_ticks(drawable(classes)), 9 if few else 5
+    axes.set_xticks(*ticks_of_names, fontsize=size, parse_math=False, **slant)
+    axes.set_yticks(*ticks_of_names, fontsize=size, parse_math=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     centred: dict[str, Any] = {"ha": "center", "va": "center"}
