@@ -19,6 +19,9 @@ SLIPS = {
     "train.py model=vitt": "there is no model=vitt: did you mean vit",
     "train.py model=vit model.depht=3": "there is no model.depht: did you mean depth",
     "train.py loss=ce,focal": "gives several values: for a grid of them add -m",
+    "train.py outputs=/a,b": """for one with a comma 'outputs="/a,b"'""",
+    "train.py outputs=/x/a=b": """want quotes: 'outputs="/x/a=b"'""",
+    "benchmark.py run=a output=/x/é": """want quotes: 'output="/x/é"'""",
     "train.py loss=ce -m seed=1": "-m stands before all choices, or after them",
     "pretrain.py pretrain=mea": "did you mean mae",
     "compress.py method=prune": "run must be given: run=...",
@@ -95,12 +98,18 @@ def test_m_stands_first_or_last() -> None:
         ("run=outputs/a b,outputs/c", "run=['outputs/a b','outputs/c']"),
         ("against=it's", r"against=['it\'s']"),
         ("run=[a,b]", "run=[a,b]"),
+        ('run="a,b"', 'run="a,b"'),
         ("device=cpu", "device=cpu"),
         ("what=tokens,filters", "what=['tokens','filters']"),
     ],
 )
 def test_a_comma_makes_a_list_of_runs(given: str, meant: str) -> None:
     assert as_list(given) == meant
+
+
+def test_a_folder_with_a_comma_is_one(tmp_path: Path) -> None:
+    (tmp_path / "a,b").mkdir()
+    assert as_list(f"run={tmp_path}/a,b") == f"run=['{tmp_path}/a,b']"
 
 
 def test_a_traceback_only_on_request() -> None:

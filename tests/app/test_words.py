@@ -1,13 +1,15 @@
 """What went wrong, as one line that names the thing and the mend."""
 
 import errno
+import shlex
 
 import pytest
 import torch
 from composed import config_of
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
-from leanvit.app import words
+from leanvit.app import request, words
 from leanvit.errors import LeanvitError
 
 
@@ -80,3 +82,31 @@ def test_an_error_has_an_exit_status(
     assert words.say(error) == status
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
+
+
+ODD = ["/x/a=b", "/x/it's", "/x/a(1)", "/x/é", "/x/猫", "a#b", "{a}", 'a"b', 'a\\"b', "a=\\",
+       "a\\\\=\\\\", "a%b&c@d", "~/a;b", "^!", "'x", " a=b ", "a\\'b="]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_a_path_that_wants_quotes_is_shown_in_them(value: str) -> None:
+    """In the form that a shell and Hydra make the path of again."""
+    with pytest.raises(Exception) as caught:
+        request.parse([f"data.source={value}"])
+    line = words.explain(caught.value)
+    assert line.startswith(f"data.source= cannot be read: {value} has signs")
+    (word,) = shlex.split(line.partition(" want quotes: ")[2])
+    assert request.parse([word]) == {"data.source": value}
+
+
+def test_what_is_no_choice_at_all() -> None:
+    for given in ("run", "'outputs=/x'", "=a=b"):
+        with pytest.raises(Exception) as caught:
+            request.parse([given])
+        assert words.explain(caught.value).startswith(f"{given} is no choice: write key=value")
+
+
+def test_a_value_that_refers_to_nothing_names_its_key() -> None:
+    with pytest.raises(Exception) as caught:
+        OmegaConf.to_container(config_of("outputs=/x/${5}"), resolve=True)
+    assert words.explain(caught.value).startswith("outputs: ")

@@ -134,9 +134,10 @@ def ask(command: str, description: str | None, of_train: bool = False) -> None:
 
 
 def as_list(argument: str) -> str:
-    """``run=a,b`` as a list; Hydra alone would want it in brackets."""
+    """``run=a,b`` as a list, which Hydra wants in brackets; a directory may have a comma."""
     key, equals, value = argument.partition("=")
-    if key not in LISTS or not equals or value.startswith("["):
+    if key not in LISTS or not equals or value.startswith(("[", '"', "'")):
         return argument
-    quoted = ["'" + each.replace("'", "\\'") + "'" for each in value.split(",")]
+    each_value = [value] if names.found(value).is_dir() else value.split(",")
+    quoted = ["'" + each.replace("'", "\\'") + "'" for each in each_value]
     return f"{key}=[{','.join(quoted)}]"

@@ -104,6 +104,8 @@ def find(given: str) -> Run:
     Raises:
         LeanvitError: there is no such directory.
     """
+    if not given or not isinstance(given, str):  # an empty variable of the shell
+        raise LeanvitError(f"the name of a run is {given or 'empty'}: give its directory")
     if (path := names.found(given)).is_dir():
         return Run(path)
     beside = path.parent.iterdir() if path.parent.is_dir() else ()

@@ -7,6 +7,7 @@ wrong. The callback reads them when the last job is done, and prints and keeps t
 import contextlib
 import hashlib
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,7 +108,8 @@ def show(command: str, jobs: Sequence[Job], grid: Path | None = None) -> None:
         print_table(compare(beside), failed)
     if command == "compress" and beside:
         runs = ",".join(map(str, beside))
-        print(f"by the clock: python src/benchmark.py run={runs}", file=sys.stderr)
+        asked = shlex.quote(f"run={runs}")
+        print(f"by the clock: python src/benchmark.py {asked}", file=sys.stderr)
     for path in finished:
         print(path)
     if failed and not beside:

@@ -2,12 +2,14 @@
 
 import codecs
 import os
+import re
+import shlex
 import sys
 import traceback
 
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from leanvit import files
 from leanvit.errors import LeanvitError
@@ -53,14 +55,20 @@ def explain(error: BaseException) -> str:
     """One line: what, where, how to mend it."""
     cause = error
     while cause.__cause__ is not None and not isinstance(cause, LeanvitError):
-        if isinstance(cause, MissingConfigException):
+        if isinstance(cause, MissingConfigException | OverrideParseException):
             break
         cause = cause.__cause__
     if isinstance(cause, LeanvitError):
         return str(cause)
     if isinstance(cause, MissingConfigException):
         return _unknown_choice(cause)
+    if isinstance(cause, OverrideParseException):
+        return _unreadable(cause.override)
     if isinstance(cause, OmegaConfBaseException):
+        if isinstance(cause, InterpolationKeyError):
+            # Hydra's own places are made of outputs
+            key = "outputs" if str(cause.full_key).startswith("hydra.") else cause.full_key
+            return f"{key}: {str(cause).splitlines()[0]}, which ${{...}} refers to"
         return _unknown_key(cause) or " ".join(str(cause).split())
     if isinstance(cause, OSError) and (line := files.told(cause)):
         return line
@@ -69,11 +77,28 @@ def explain(error: BaseException) -> str:
     if _is_out_of_memory(cause):
         return "out of memory: lower batch_size, or choose a smaller model"
     text = " ".join(str(cause).split())
-    if text.startswith("Ambiguous value for argument"):
-        return f"{text.split(chr(39))[1]} gives several values: for a grid of them add -m"
+    if several := re.match(r"Ambiguous value for argument '(.*?)' 1\.", text):
+        line = f"{several[1]} gives several values: for a grid of them add -m"
+        return f"{line}; for one with a comma {quoted(several[1])}" if "/" in several[1] else line
     if isinstance(cause, HydraException):
         return text
     return f"{type(cause).__name__}: {text} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def _unreadable(override: str) -> str:
+    """What Hydra's grammar cannot read: most often a path with a sign that has a meaning there."""
+    key, equals, value = override.partition("=")
+    if not re.fullmatch(r"[~+]*[\w./@-]+", key) or not (equals or key.startswith("~")):
+        return f"{override} is no choice: write key=value, and quotes around the value alone"
+    return f"{key}= cannot be read: {value} has signs that want quotes: {quoted(override)}"
+
+
+def quoted(override: str) -> str:
+    """``key=value`` as a shell takes it, with a value that Hydra takes as it is."""
+    key, _, value = override.partition("=")
+    # a backslash counts only before a quotation mark
+    inner = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + (found[2] and '\\"'), value)
+    return shlex.quote(f'{key}="{inner}"')
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
