@@ -22,6 +22,8 @@ SLIPS = {
     "train.py outputs=/a,b": """for one with a comma 'outputs="/a,b"'""",
     "train.py outputs=/x/a=b": """want quotes: 'outputs="/x/a=b"'""",
     "benchmark.py run=a output=/x/é": """want quotes: 'output="/x/é"'""",
+    "report.py outputs=/x": "runs are named by run=..., what is written goes to output=...",
+    "eval.py outputs=/x run=y": "what is written goes into the run's own folder",
     "train.py loss=ce -m seed=1": "-m stands before all choices, or after them",
     "pretrain.py pretrain=mea": "did you mean mae",
     "compress.py method=prune": "run must be given: run=...",

@@ -4,10 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from scripts import TINY_DATA, TINY_VIT, call
+from composed import leave_first_stage, request_of
+from scripts import ROOT, TINY_DATA, TINY_VIT, call
 
 from leanvit.app import words
-from leanvit.app.finished import Run
+from leanvit.app.finished import Run, outputs_beside, outputs_of
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.runs import read_run
 
@@ -60,3 +61,29 @@ def test_what_is_damaged_is_made_again(name: str, vit_run: Path, tmp_path: Path,
     assert name in again.stderr.splitlines()[0] and "it is made again" in again.stderr
     assert read_run(run)["test"] == read_run(vit_run)["test"]
     assert "is finished" in call("train.py", *ASKED, f"outputs={tmp_path}").stderr
+
+
+def test_what_is_made_of_a_run_lies_beside_it(tmp_path: Path) -> None:
+    """Also its grid; a run that was handed on alone has no folder of a data set around it."""
+    run = leave_first_stage(tmp_path / "o", "model=vit")
+    alone = tmp_path / "handed"
+    shutil.copytree(run, alone)
+    assert outputs_of(Run(run)) == tmp_path / "o" and outputs_of(Run(alone)) == tmp_path
+    made = request_of(f"run={run}", "method=prune", command="compress").run_dir
+    assert made.parent == run.parent and made.name.startswith("vit-ce-shuffle-prune-")
+    made = request_of(f"run={alone}", "method=prune", command="compress").run_dir
+    assert made.parent == tmp_path and made.name.startswith("handed-prune-")
+    given = ["method=prune", f"outputs={tmp_path}/b"]
+    told = request_of(f"run={run}", *given, command="compress").run_dir
+    assert told.parent == tmp_path / "b" / "shapes"
+    for asked in ([f"run={run},/nope"], [f'run="{run}"'], [f"run='{run}',x", "method=prune"]):
+        assert outputs_beside(None, asked) == str(tmp_path / "o")
+    assert outputs_beside(None, ["run=/nope"]) == outputs_beside(None, []) == str(ROOT / "outputs")
+    assert outputs_beside("/x", [f"run={run}"]) == "/x"
+
+
+def test_an_empty_name_is_no_run() -> None:
+    """Of the shell's variable that is not set, which would mean this folder."""
+    for command, key in [("compress", "run"), ("train", "lightweight=distill lightweight.teacher")]:
+        with pytest.raises(LeanvitError, match="empty: give its directory"):
+            request_of(*f"{key}=".split(), command=command)

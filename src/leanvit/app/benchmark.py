@@ -21,7 +21,7 @@ from rich.progress import track
 from torch import Tensor
 
 from leanvit.app.build import load_splits
-from leanvit.app.finished import Run, find
+from leanvit.app.finished import Run, find, outputs_of
 from leanvit.app.nets import load_run
 from leanvit.app.provenance import device_name
 from leanvit.device import Accelerator, find_device
@@ -42,7 +42,7 @@ Rounds = Annotated[int, Ge(6)]  # the median of fewer has no interval of 95 %
 
 def run(
     run: str | Sequence[str],
-    output: str,
+    output: str | None = None,
     precision: Precision = "own",
     rounds: Rounds = 20,
     threads: Count | None = None,
@@ -75,7 +75,8 @@ def run(
     )
     chosen = [str(each) for each in (precision, rounds, seed)]
     text = json.dumps([*map(str, paths), *chosen, found.device])  # with the threads
-    folder = Path(output) / hashlib.sha256(text.encode()).hexdigest()[:8]
+    beside = Path(output) if output else outputs_of(runs[0]) / "benchmarks"
+    folder = beside / hashlib.sha256(text.encode()).hexdigest()[:8]
     write_benchmark(found, folder)
     pareto(found.runs, folder / "pareto.png", conditions(found))
     print_benchmark(found, Console(width=None if sys.stdout.isatty() else 160))

@@ -5,6 +5,7 @@ Values are looked at by the annotations of those who take them, here and in
 """
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -165,9 +166,7 @@ def check_phases(config: DictConfig) -> None:
     drawing = []
     for phase, where in ((config, ""), (config.late, "late."))[: 1 + is_deferred]:
         parts = {key: phase.get(key) or config[key] for key in ("loss", "sampler", "mix")}
-        num_classes = config.model.get("num_classes") or len(
-            parts["loss"].get("alpha") or range(10)
-        )
+        num_classes = _num_classes(config.model.get("num_classes"), parts["loss"].get("alpha"))
         counts = torch.ones(num_classes, dtype=torch.int64)  # the real ones are not known yet
         offers = {"class_counts": counts, "num_classes": num_classes}
         loss = make(parts["loss"], f"{where}loss", **offers)
@@ -184,6 +183,13 @@ def check_phases(config: DictConfig) -> None:
         raise LeanvitError(
             "mix= and mix@late.mix= draw partners by other values: choose one of them"
         )
+
+
+def _num_classes(given: Any, alpha: Any) -> int:
+    """As the net or the weights of a loss say it, or ten: who takes these values refuses them."""
+    if isinstance(given, int) and given > 0:
+        return given
+    return len(alpha) if isinstance(alpha, Sequence) and not isinstance(alpha, str) else 10
 
 
 def try_net(config: DictConfig, num_classes: int) -> nn.Module:

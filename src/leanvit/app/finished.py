@@ -5,6 +5,7 @@ A run that somebody hands you is data: its config builds nothing but the classes
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -19,10 +21,11 @@ from leanvit.app import names
 from leanvit.app.parts import check_parts
 from leanvit.errors import LeanvitError
 
-TOLD = ("metrics.json", "pretraining.json")  # of train.py, eval.py and compress.py; of pretrain.py
+METRICS = "metrics.json"
+TOLD = (METRICS, "pretraining.json")  # of train.py, eval.py and compress.py; of pretrain.py
 
 # without these values no net can be built again
-NEEDED = ("classes", "seed", "model._target_", "data._target_", "data.image_size")
+NEEDED = ("classes", "seed", "model._target_", "data._target_")
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,51 @@ def find(given: str) -> Run:
     near = get_close_matches(path.name, [each.name for each in beside], n=1)
     hint = f"did you mean {near[0]}?" if near else "python src/report.py lists the finished ones"
     raise LeanvitError(f"no run directory {given}: {hint}")
+
+
+def damage(path: Path, file: str) -> str | None:
+    """What is wrong with a directory that ``file`` says is finished, in one line; None: nothing, or
+    it is not finished."""
+    if not (path / file).exists():
+        return None
+    try:
+        if file != METRICS:
+            json.loads((path / file).read_text(encoding="utf-8"))
+            return None
+        _ = Run(path).config
+    except LeanvitError as error:
+        return str(error)
+    except ValueError as error:
+        return f"{path / file} is damaged ({error})"
+    # late: a comparison takes a second to import
+    from leanvit.evaluation.comparison import left_out
+
+    return left_out.damage(path)
+
+
+def outputs_of(run: Run) -> Path:
+    """The outputs that a run lies in, as ``<outputs>/<data>/<run>``; the folder around a run that
+    was handed on alone."""
+    is_among_others = run.path.parent.name == run.choices.get("data")
+    return run.path.parents[1] if is_among_others else run.path.parent
+
+
+def outputs_beside(outputs: str | None, overrides: Sequence[str]) -> str:
+    """Where a grid of ``run=`` leaves its comparison: ``outputs``, or beside the first run."""
+    if outputs:
+        return str(outputs)
+    given = [each for each in OverridesParser.create().parse_overrides(list(overrides))
+             if each.key_or_group == "run"]  # fmt: skip
+    names_of = given[-1].sweep_string_iterator() if given and given[-1].is_sweep_override() else ()
+    first = next(iter(names_of), None) or (given[-1].value() if given else "")
+    try:
+        return str(outputs_of(find(str(first).strip("'\""))))
+    except LeanvitError:  # the job that begins from it says so
+        return str(names.ROOT / "outputs")
+
+
+# cached: as grid.grid_name
+OmegaConf.register_new_resolver("beside", outputs_beside, use_cache=True, replace=True)
 
 
 def _put_in_todays_words(config: DictConfig) -> None:

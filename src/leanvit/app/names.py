@@ -63,7 +63,7 @@ def pretraining_name(config: DictConfig, choices: Mapping[str, str | None]) -> s
 
 def compression_name(run_dir: Path, config: DictConfig, method: str) -> str:
     """``<data>/<run>-<method>-<hash>``."""
-    name = run_dir.name.rpartition("-")[0]
+    name = run_dir.name.rpartition("-")[0] or run_dir.name
     return f"{run_dir.parent.name}/{name}-{method}-{method_digest(config, method, str(run_dir))}"
 
 

@@ -8,7 +8,6 @@ run it begins from, but for what the command line says:
   change; where Hydra knows none of that name, the choice wants to be named beside it.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +20,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from leanvit.app import names
-from leanvit.app.finished import Run, find
+from leanvit.app.finished import METRICS, Run, damage, find
 from leanvit.errors import LeanvitError
 
 TAKEN_OVER = ("model", "data", "lightweight")
 # of data, what makes no image of the one run an unseen one of the other
 HARMLESS = ("data_dir", "fit", "image_size", "memory_gib", "skip_unreadable")
-METRICS, PRETRAINING, AGREEMENT = "metrics.json", "pretraining.json", "agreement.json"
+PRETRAINING, AGREEMENT = "pretraining.json", "agreement.json"
 
 
 @dataclass(frozen=True)
@@ -63,24 +62,8 @@ class Request:
 
     @property
     def damage(self) -> str | None:
-        """What is wrong with what it left, in one line; None: nothing, or there is nothing."""
-        path = self.run_dir / self.finished
-        if not path.exists():
-            return None
-        if self.finished == METRICS:
-            # late: a comparison takes a second to import
-            from leanvit.evaluation.comparison.left_out import damage
-
-            try:
-                _ = Run(self.run_dir).config
-            except LeanvitError as error:
-                return str(error)
-            return damage(self.run_dir)
-        try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            return f"{path} is damaged ({error})"
-        return None
+        """What is wrong with what the job left, in one line; None: nothing, or it left nothing."""
+        return damage(self.run_dir, self.finished)
 
     @property
     def trains_nothing(self) -> bool:
@@ -161,7 +144,9 @@ def compression(composed: DictConfig) -> Request:
     if is_export:
         run_dir = run.path / names.export_name(config)
     else:
-        run_dir = Path(config.outputs) / names.compression_name(run.path, config, method)
+        name = names.compression_name(run.path, config, method)
+        beside = run.path.parent / Path(name).name
+        run_dir = Path(config.outputs) / name if config.outputs else beside
     finished = AGREEMENT if is_export else METRICS
     return Request(config, choices, given, run_dir=run_dir, finished=finished, begins=run, **rest)
 

@@ -129,6 +129,9 @@ def _unknown_key(error: OmegaConfBaseException) -> str | None:
     names = [str(key) for key in error.parent_node if str(key) not in NO_VALUE]
     if str(error.key) in names:
         return None
+    if error.key == "outputs" and "run" in names:  # the word of the commands that make runs
+        goes = "to output=..." if "output" in names else "into the run's own folder"
+        return f"there is no outputs here: runs are named by run=..., what is written goes {goes}"
     where = str(error.full_key).rpartition(".")[0]
     if not names:
         return f"there is no {error.full_key} without a {where}: choose one with {where}=..."
