@@ -49,12 +49,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def told(error: OSError, path: Path | str | None = None) -> str | None:
-    """In words, why something cannot be written; None: it is about something else."""
+    """In words, why something cannot be written; None: it is about something else.
+
+    Args:
+        path: what was to be written; None: the error may know, and it may have been to be read.
+    """
     place = path or error.filename or "to disk"
     if error.errno in NO_SPACE:
         return f"no space left to write {place}: free some, then run the same command again"
     if error.errno in NO_PLACE:
-        return f"cannot write {place} ({error.strerror}): choose another folder"
+        verb = "write" if path else "use"
+        return f"cannot {verb} {place} ({error.strerror}): choose another folder"
     return None
 
 

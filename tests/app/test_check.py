@@ -94,6 +94,8 @@ def finished(folder: Path) -> Path:
         "scheduler.warmup_fraction=2",
         "model.depth=0",
         "model.mlp_dim=0",
+        "model.num_classes=nan",
+        "loss=focal loss.alpha=0.25",
         "model.dropout=-1",
         "model.heads=True",
         "memory_gib=nan",

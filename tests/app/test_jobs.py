@@ -152,7 +152,7 @@ def test_a_place_that_cannot_be_written(grid: list[str], tmp_path: Path) -> None
     (tmp_path / "outputs").write_text("")
     done = call("train.py", *SMALL, f"outputs={tmp_path}/outputs", *grid)
     assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
-    assert f"cannot write {tmp_path}/outputs" in done.stderr, done.stderr
+    assert f"cannot use {tmp_path}/outputs" in done.stderr, done.stderr
     assert "choose another folder" in done.stderr
 
 

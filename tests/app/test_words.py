@@ -49,9 +49,9 @@ def test_out_of_memory_says_what_to_lower(error: Exception) -> None:
     [
         (OSError(errno.ENOSPC, "No space left on device"), "no space left to write to disk: free"),
         (OSError(errno.EDQUOT, "Disk quota exceeded", "/a"), "no space left to write /a: free"),
-        (PermissionError(errno.EACCES, "Permission denied", "/b"), "cannot write /b (Permission"),
-        (OSError(errno.EROFS, "Read-only file system", "/c"), "cannot write /c (Read-only"),
-        (OSError(errno.ENAMETOOLONG, "File name too long", "/d"), "cannot write /d (File name"),
+        (PermissionError(errno.EACCES, "Permission denied", "/b"), "cannot use /b (Permission"),
+        (OSError(errno.EROFS, "Read-only file system", "/c"), "cannot use /c (Read-only"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "/d"), "cannot use /d (File name"),
         (RuntimeError("unable to allocate shared memory(shm) for file </x>"), "num_workers=0"),
         (RuntimeError("worker is killed: Bus error, out of shared memory."), "/dev/shm"),
     ],
