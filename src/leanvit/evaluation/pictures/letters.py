@@ -27,9 +27,9 @@ def drawable(names: Sequence[str]) -> list[str]:
         shown[index] = str(index)
     if lacking:
         _say_once(
-            f"no font on this machine has the letters of {names[lacking[0]]!r}"
-            + (f" and {len(lacking) - 1} other classes" if len(lacking) > 1 else "")
-            + ": figures show their numbers, from 0; a font such as Noto Sans CJK helps"
+            f"no font on this machine has the letters of {len(lacking)} class names, as "
+            f"{names[lacking[0]]!r}: figures show their numbers, from 0; a font such as Noto Sans "
+            "CJK helps"
         )
     return [name if len(name) <= MAX_LETTERS else f"{name[: MAX_LETTERS - 1]}…" for name in shown]
 
