@@ -19,6 +19,7 @@ THEN = f"{RECIPE} ~mix@late.mix"
 TOKENS = {
     "recipe": RECIPE,
     "then": THEN,
+    "mixed": "mix=cutmix",
     "data": "data=shapes data.num_train=400 data.num_test=200 batch_size=64 "
     "trainer.accelerator=cpu",
     "two": "max_epochs=2 ema_decay=0.9",
@@ -27,13 +28,13 @@ TOKENS = {
 # made by the code of commit d99f170: whoever has such runs finds them, and trains none again;
 # a line is what was asked for, and behind => the name
 MADE_BEFORE = """
-train {then} {data} {two} {net} => shapes/vit-ce-shuffle-5405c74d
+train {then} {mixed} {data} {two} {net} => shapes/vit-ce-shuffle-5405c74d
 train {then} {data} {two} model=coatnet model.dims=[16,16,32,32] model.depths=[1,1,1,1] \
   model.transformer_heads=2 loss=focal sampler=balanced mix=mixup augment=course => \
   shapes/coatnet-focal-balanced-e73318c5
-train {then} {data} max_epochs=1 model=swin loss=weighted_ce augment=trivial => \
+train {then} {mixed} {data} max_epochs=1 model=swin loss=weighted_ce augment=trivial => \
   shapes/swin-weighted_ce-shuffle-3f204175
-train {then} {data} max_epochs=1 model=pvt loss=weighted_ce augment=trivial => \
+train {then} {mixed} {data} max_epochs=1 model=pvt loss=weighted_ce augment=trivial => \
   shapes/pvt-weighted_ce-shuffle-281e7014
 train {then} {data} {two} {net} loss=class_balanced mix=none seed=0 data.imbalance=exp:10 => \
   shapes/vit-class_balanced-shuffle-d175c9dd
@@ -52,33 +53,36 @@ train {then} {data} {two} {net} sampler=repeat_factor augment=strong mix=remix =
   shapes/vit-ce-repeat_factor-0ab76d95
 pretrain {data} {two} {net} pretrain=mae => shapes/mae-vit-d9fa7bf8
 pretrain {data} {two} {net} pretrain=autoencoder => shapes/autoencoder-vit-671d78c4
-train {then} {data} {two} {net} lightweight=dynamic_vit lightweight.keep=threshold => \
+train {then} {mixed} {data} {two} {net} lightweight=dynamic_vit lightweight.keep=threshold => \
   shapes/vit-dynamic_vit-ce-shuffle-024a190f
 train {data} {two} experiment=coatnet_small data.num_train=300 => \
   shapes/coatnet_small-ce-shuffle-db5e1667
-train {then} {data} max_epochs=1 experiment=vit_v1.8 model.readout=mean model.attention=math => \
+train {then} {mixed} \
+  {data} max_epochs=1 experiment=vit_v1.8 model.readout=mean model.attention=math => \
   shapes/vit_v1.8-ce-shuffle-b1f8d21f
-train {then} data=cifar10_lt => cifar10_lt/vit-ce-shuffle-283b52c9
-train {then} data=cifar100_lt model=cct seed=2 => cifar100_lt/cct-ce-shuffle-c3c38890
-train {then} data=cifar10_lt data.imbalance=step:10 data.imbalance_seed=3 loss=ldam => \
+train {then} {mixed} data=cifar10_lt => cifar10_lt/vit-ce-shuffle-283b52c9
+train {then} {mixed} data=cifar100_lt model=cct seed=2 => cifar100_lt/cct-ce-shuffle-c3c38890
+train {then} {mixed} data=cifar10_lt data.imbalance=step:10 data.imbalance_seed=3 loss=ldam => \
   cifar10_lt/vit-ldam-shuffle-00836461
-train {then} => course/vit-ce-shuffle-49d6f286
-train {then} data.source=/data/course.zip model=coatnet optimizer.lr=0.0005 => \
+train {then} {mixed} => course/vit-ce-shuffle-49d6f286
+train {then} {mixed} data.source=/data/course.zip model=coatnet optimizer.lr=0.0005 => \
   course/coatnet-ce-shuffle-d547d6d5
-train {then} data=cifar100 model=swin_t loss=vs sampler=repeat_factor => \
+train {then} {mixed} data=cifar100 model=swin_t loss=vs sampler=repeat_factor => \
   cifar100/swin_t-vs-repeat_factor-5f00f533
-train {then} data=cifar10 model=vit_b_16 model.weights=/w/vit.pth model.finetune=head => \
+train {then} {mixed} data=cifar10 model=vit_b_16 model.weights=/w/vit.pth model.finetune=head => \
   cifar10/vit_b_16-ce-shuffle-6a00d13e
-train {then} experiment=vit_v1.4 seed=1 => course/vit_v1.4-ce-shuffle-13724c23
-train {then} experiment=early_exit_vit => course/early_exit_vit-early_exit-ce-shuffle-a44c5ec4
+train {then} {mixed} experiment=vit_v1.4 seed=1 => course/vit_v1.4-ce-shuffle-13724c23
+train {then} {mixed} \
+  experiment=early_exit_vit => course/early_exit_vit-early_exit-ce-shuffle-a44c5ec4
 train experiment=finetune_swin_t trainer=gpu => course/finetune_swin_t-ce-shuffle-ca0fc1e6
-train {then} data=folder data.source=/data/birds monitor=val/loss => folder/vit-ce-shuffle-ecd4971b
+train {then} {mixed} \
+  data=folder data.source=/data/birds monitor=val/loss => folder/vit-ce-shuffle-ecd4971b
 pretrain data=cifar10 pretrain.mask_ratio=0.5 => cifar10/mae-vit-4c2f5211
-train {then} lightweight=tome => course/vit-tome-ce-shuffle-6d13791c
-train {then} lightweight=evit => course/vit-evit-ce-shuffle-7c04c00b
-train {then} lightweight=a_vit => course/vit-a_vit-ce-shuffle-fe2dc9d4
-train {then} lightweight=early_exit => course/vit-early_exit-ce-shuffle-1f07bac1
-train {then} lightweight=qat => course/vit-qat-ce-shuffle-9255eac9
+train {then} {mixed} lightweight=tome => course/vit-tome-ce-shuffle-6d13791c
+train {then} {mixed} lightweight=evit => course/vit-evit-ce-shuffle-7c04c00b
+train {then} {mixed} lightweight=a_vit => course/vit-a_vit-ce-shuffle-fe2dc9d4
+train {then} {mixed} lightweight=early_exit => course/vit-early_exit-ce-shuffle-1f07bac1
+train {then} {mixed} lightweight=qat => course/vit-qat-ce-shuffle-9255eac9
 """
 # our own experiments, whose heads tell what came out: a plain train.py may train something else
 # one day, these mean the same
@@ -116,7 +120,7 @@ def test_our_own_experiments_lean_on_no_default(name: str) -> None:
 
 def test_a_run_that_is_taught_keeps_its_name() -> None:
     taught = ["lightweight=distill", "lightweight.teacher=/runs/teacher"]
-    config = config_of(*THEN.split(), *taught)
+    config = config_of(*THEN.split(), "mix=cutmix", *taught)
     name = names.training_name(own(config), config.hydra.runtime.choices)
     assert name == "course/vit-distill-ce-shuffle-f2dd5aab"
 

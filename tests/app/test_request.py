@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
 from leanvit.app.finished import find
+from leanvit.app.names import ROOT
 from leanvit.app.provenance import overrides_of, row_choices
 from leanvit.app.request import parse
 from leanvit.app.train import seedless_digest
@@ -47,6 +48,24 @@ def test_a_request_is_one_value_that_nobody_changes() -> None:
         request.config.seed = 1
     with pytest.raises(AttributeError):
         request.in_grid = True  # type: ignore[misc]
+
+
+def test_a_net_is_trained_by_its_own_recipe_unless_something_else_says_how(tmp_path: Path) -> None:
+    recipe = OmegaConf.load(ROOT / "conf" / "recipe" / "muon_airbench.yaml")
+    own = ["data=shapes", "model=airbench", "optimizer=muon"]
+    asked = request_of(*own).config
+    told = OmegaConf.masked_copy(asked, list(recipe))
+    assert OmegaConf.merge(told, recipe) == told
+    given = request_of(*own, "optimizer.lr=0.5", "max_epochs=3", "loss=focal").config
+    assert given.optimizer.lr == 0.5 and given.max_epochs == 3
+    assert given.optimizer.momentum == recipe.optimizer.momentum
+    for others in (["model=vit"], ["optimizer=adamw"], ["experiment=demo_vit"]):
+        plain = request_of("data=shapes", *others).config
+        assert plain.batch_size != recipe.batch_size
+    first = leave_first_stage(tmp_path, "model=vit")  # its net is another than the default one
+    assert request_of(*own[:1], f"pretrained={first}").config.gradient_clip == 1.0
+    short = request_of("data=shapes", "experiment=speedrun_88").config
+    assert short.optimizer == asked.optimizer and short.max_epochs == 8
 
 
 def test_overrides_leave_out_groups_seeds_and_places() -> None:

@@ -101,6 +101,8 @@ def training(composed: DictConfig) -> Request:
     begins = _begins_from(config, choices, given) if _wants_begin(config, choices) else None
     if begins is not None:
         config, choices = _taken_over(config, choices, given, begins)
+    elif not choices.get("experiment"):
+        _follow_recipe(config, choices, given)
     method = config.get("lightweight") or {}
     if method and OmegaConf.is_missing(method, "teacher"):
         raise LeanvitError(
@@ -188,6 +190,23 @@ def _wants_begin(config: DictConfig, choices: Mapping[str, str | None]) -> bool:
             "classifier= is a second stage: add pretrained=<directory of a finished run>"
         )
     return bool(config.pretrained)
+
+
+def _follow_recipe(
+    config: DictConfig, choices: Mapping[str, str | None], given: Mapping[str, Any]
+) -> None:
+    """Change the values that a net wants otherwise than conf/train.yaml, and that are not given."""
+    path = names.ROOT / "conf" / "recipe" / f"{choices['optimizer']}_{choices['model']}.yaml"
+    if not path.exists():
+        return
+    recipe: Any = OmegaConf.to_container(OmegaConf.load(path))
+    for key, value in recipe.items():
+        values = (
+            {f"{key}.{n}": v for n, v in value.items()} if isinstance(value, dict) else {key: value}
+        )
+        for whole, wanted in values.items():
+            if whole not in given:
+                OmegaConf.update(config, whole, wanted)
 
 
 def _begins_from(
