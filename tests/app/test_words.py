@@ -36,6 +36,16 @@ def test_an_unknown_word_is_answered_with_its_neighbours(
         assert word in line, line
 
 
+@pytest.mark.parametrize("word", ["mix@late.mix=null", "model=5", "loss=ce,null"])
+def test_a_choice_without_a_name_is_named(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py", "seed=1", word])
+    key, value = word.replace("ce,", "").split("=")
+    with pytest.raises(Exception) as caught:
+        config_of(f"{key}={value}")
+    line = words.explain(caught.value)
+    assert line.startswith(f"there is no {key}={value}: ") and f"~{key} leaves" in line
+
+
 @pytest.mark.parametrize(
     "error",
     [MemoryError(), torch.cuda.OutOfMemoryError("x"), RuntimeError("Can't allocate memory: 9 GB")],

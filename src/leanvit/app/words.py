@@ -6,15 +6,18 @@ import re
 import shlex
 import sys
 import traceback
+from collections.abc import Sequence
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from leanvit import files
+from leanvit.app import names
 from leanvit.errors import LeanvitError
 from leanvit.values import nearest
 
+NO_NAME = "(?i:null|true|false|[-+.e0-9]+)"  # what Hydra reads as another kind of value
 NO_VALUE = ("_target_", "_partial_", "hydra")  # of a config: nothing for a person to give
 
 # signs that a terminal of another encoding lacks
@@ -77,6 +80,8 @@ def explain(error: BaseException) -> str:
     if _is_out_of_memory(cause):
         return "out of memory: lower batch_size, or choose a smaller model"
     text = " ".join(str(cause).split())
+    if text.startswith("Config group override must be a string"):
+        return _nameless(sys.argv[1:]) or text
     if several := re.match(r"Ambiguous value for argument '(.*?)' 1\.", text):
         line = f"{several[1]} gives several values: for a grid of them add -m"
         return f"{line}; for one with a comma {quoted(several[1])}" if "/" in several[1] else line
@@ -115,6 +120,19 @@ def _unknown_choice(error: MissingConfigException) -> str:
     return f"there is no {group}={name}: {nearest(name, list(error.options))}"
 
 
+def _nameless(arguments: Sequence[str]) -> str | None:
+    """A choice by null or a number; Hydra does not say which."""
+    for word in arguments:
+        key, _, value = word.partition("=")
+        folder = names.ROOT / "conf" / key.partition("@")[0]
+        given = [each for each in value.split(",") if re.fullmatch(NO_NAME, each)]
+        if given and folder.is_dir():
+            choices = sorted(path.stem for path in folder.glob("*.yaml"))
+            hint = nearest(given[0], choices)
+            return f"there is no {key}={given[0]}: {hint}; ~{key} leaves the choice out"
+    return None
+
+
 def _unknown_key(error: OmegaConfBaseException) -> str | None:
     if error.key is None or not isinstance(error.parent_node, DictConfig):
         return None
@@ -126,16 +144,16 @@ def _unknown_key(error: OmegaConfBaseException) -> str | None:
             f"the run's config.yaml has no {error.full_key}: it is damaged, or of another version: "
             "train again"
         )
-    names = [str(key) for key in error.parent_node if str(key) not in NO_VALUE]
-    if str(error.key) in names:
+    known = [str(key) for key in error.parent_node if str(key) not in NO_VALUE]
+    if str(error.key) in known:
         return None
-    if error.key == "outputs" and "run" in names:  # the word of the commands that make runs
-        goes = "to output=..." if "output" in names else "into the run's own folder"
+    if error.key == "outputs" and "run" in known:  # the word of the commands that make runs
+        goes = "to output=..." if "output" in known else "into the run's own folder"
         return f"there is no outputs here: runs are named by run=..., what is written goes {goes}"
     where = str(error.full_key).rpartition(".")[0]
-    if not names:
+    if not known:
         return f"there is no {error.full_key} without a {where}: choose one with {where}=..."
-    hint = nearest(str(error.key), names)
+    hint = nearest(str(error.key), known)
     if where and hint.startswith("choose"):
         hint = f"{hint} in {where}"
     if where and any(word.startswith("pretrained=") for word in sys.argv):
