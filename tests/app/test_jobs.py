@@ -176,10 +176,11 @@ def test_more_epochs_than_a_finished_run_are_said_to_begin_anew(
     for name in ("config.yaml", "metrics.json"):
         (damaged / name).write_bytes(b"\0" * 99)
     told = {}
-    for words in ("max_epochs=20", "max_epochs=20 seed=1", "max_epochs=20 optimizer.lr=0.1"):
+    others = ("max_epochs=5", "max_epochs=20 seed=1", "max_epochs=20 optimizer.lr=0.1")
+    for words in ("max_epochs=20", *others):
         jobs.tell_of_shorter("train", request_of(*asked, *words.split()))
         told[words] = capsys.readouterr().err
     line = told.pop("max_epochs=20")
     assert f"{first} is the same training with max_epochs=10" in line
     assert f"pretrained={first} begins with its weights" in line
-    assert list(told.values()) == ["", ""]
+    assert set(told.values()) == {""}

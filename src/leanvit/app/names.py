@@ -9,7 +9,6 @@ Second stages (``pretrained=``) are hashed with what they took over. What an old
 otherwise is found by its values (:func:`find_again`).
 """
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -158,8 +157,8 @@ def find_again(run_dir: Path, config: DictConfig, choices: Mapping[str, str | No
 def shorter(
     run_dir: Path, config: DictConfig, choices: Mapping[str, str | None], finished: str
 ) -> tuple[Path, int] | None:
-    """The finished run that differs in ``max_epochs`` alone, and how many these are; of several
-    the longest.
+    """The finished run that differs in ``max_epochs`` alone, has fewer, and how many these are; of
+    several the longest.
 
     Args:
         finished: the file whose presence says so.
@@ -168,13 +167,13 @@ def shorter(
     for path in sorted(run_dir.parent.glob(f"{run_dir.name.rpartition('-')[0]}-????????")):
         if not (path / finished).exists() or path == run_dir:
             continue
-        with contextlib.suppress(Exception):  # a damaged one is none of ours
+        with suppress(Exception):  # a damaged one is none of ours
             text = (path / "config.yaml").read_text()
             if f"\nseed: {config.seed}\n" not in text:  # parsing takes its time
                 continue
             kept = OmegaConf.create(yaml.load(text, LOADER))
             num_epochs, kept.max_epochs = kept.max_epochs, config.max_epochs
-            if digest(kept, choices) == wanted:
+            if 0 < num_epochs < config.max_epochs and digest(kept, choices) == wanted:
                 found.append((path, num_epochs))
     return max(found, key=lambda each: each[1], default=None)
 
