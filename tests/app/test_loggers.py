@@ -134,12 +134,15 @@ def test_a_server_that_takes_nothing_is_left_for_a_run_offline(
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(wandb_runs, "answers", lambda url: True)
     build = partial(WandbLogger, project="p", id="own", group="g")
+    older = tmp_path / "wandb" / "offline-run-1-other"  # what a killed process left
+    older.mkdir(parents=True)
     wandb_runs.opened(build, tmp_path, ["a", "b" * 65], {})
     assert [each["mode"] for each in tried] == ["online", "offline"]
     assert [(each["id"], each["group"], each["tags"]) for each in tried] == [
         ("own", "g", ["a"])
     ] * 2
     assert "timed out): it is logged offline" in capsys.readouterr().err
+    assert not older.exists()
 
 
 def test_what_a_server_knows_is_not_told_it_again(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def opened(
     if run.resumed and isinstance(made, WholeRun):
         made.known = int(run.summary.get("trainer/global_step") or 0)
     if given["save_dir"] == run_dir:
-        for piece in (run_dir / "wandb").glob(f"offline-run-*-{run.id}"):
+        for piece in (run_dir / "wandb").glob("offline-run-*"):  # also of another id
             if piece != Path(run.dir).parent:
                 shutil.rmtree(piece, ignore_errors=True)
     return made
