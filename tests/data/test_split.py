@@ -80,7 +80,8 @@ def test_only_a_source_without_validation_images_is_split() -> None:
 
 
 def test_refused() -> None:
-    assert "class number 1" in refused(stratified_split, shuffled_labels([5, 1]), 0.1, 0)
+    few = ImageSet(torch.zeros(6, 3, 1, 1).byte(), shuffled_labels([5, 1]), ("a", "b"))
+    assert "one training image of b:" in refused(with_validation, Splits(few, few), 0.1, 0)
     for fraction in (0.0, 1.0, -0.1, math.nan):
         given = {"val_fraction": fraction}
         assert refused(values.check, with_validation, given).startswith("val_fraction=")

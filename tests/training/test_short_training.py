@@ -212,6 +212,21 @@ def test_a_training_ends_where_validation_gets_no_better_and_is_not_taken_up_aga
     assert len((tmp_path / "history.csv").read_text().splitlines()) == 1 + 4
 
 
+@pytest.mark.parametrize(("first", "num_epochs"), [(0, 2), (3, 4), (5, 6)])
+def test_patience_waits_for_what_begins_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int, num_epochs: int
+) -> None:
+    losses = iter([0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1])
+    monkeypatch.setattr(
+        Classifier,
+        "on_validation_epoch_end",
+        lambda self: self.log("val/loss", torch.tensor(next(losses))),
+    )
+    options: dict[str, Any] = {"monitor": "val/loss", "patience": 1, "patient_until": first}
+    train(tmp_path, num_epochs=7, **options)
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 1 + num_epochs
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch synchronises on GPUs alone")
 def test_batch_norms_of_all_processes_are_one_and_leave_the_same_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

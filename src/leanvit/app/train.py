@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from leanvit.app import loggers, names, processes, provenance
-from leanvit.app.build import build_classifier, build_data, load_splits, make
+from leanvit.app.build import build_classifier, build_data, late_epoch, load_splits, make
 from leanvit.app.check import check_training
 from leanvit.app.finished import Run
 from leanvit.app.jobs import keep_config
@@ -121,6 +121,8 @@ def fit_chosen(
     trainer: Mapping[str, Any] = {**config.trainer}
     if num := processes.num_ranks():
         trainer = {**trainer, "devices": num}
+    late = config.get("late", {})  # a pretraining has none
+    is_deferred = len(late) > 1  # besides its start
     return fit(
         module,
         data,
@@ -130,6 +132,7 @@ def fit_chosen(
         ema_decay=config.ema_decay,
         accumulate=config.accumulate,
         patience=config.patience,
+        patient_until=late_epoch(late.start, config.max_epochs) if is_deferred else 0,
         logger=logger,
         **trainer,
     )

@@ -19,9 +19,19 @@ def with_validation(
     splits: Splits, val_fraction: Annotated[float, Gt(0), Le(0.9)], split_seed: Whole
 ) -> Splits:
     """The same, with a stratified part of the training images as the validation set where the
-    source brings none."""
+    source brings none.
+
+    Raises:
+        LeanvitError: a class has too few images for both parts.
+    """
     if splits.val is not None:
         return splits
+    counts = zip(splits.train.classes, splits.train.class_counts.tolist(), strict=True)
+    if lonely := [name for name, count in counts if count == 1]:
+        raise LeanvitError(
+            f"one training image of {', '.join(lonely)}: at least 2 are needed, one to train on "
+            "and one to validate on; add some, or bring validation images of your own"
+        )
     train, val = stratified_split(splits.train.labels, val_fraction, split_seed)
     return replace(splits, train=splits.train.subset(train), val=splits.train.subset(val))
 
@@ -41,19 +51,10 @@ def stratified_split(
     """Indices of the training part and of the validation part, each sorted.
 
     The validation part has round(fraction * n) images, shared among the classes in proportion, and
-    one more for each class so small that it would have none.
-
-    Raises:
-        LeanvitError: a class has too few images for both parts.
+    one more for each class so small that it would have none. Each class has two images at least.
     """
     array = labels.numpy()
     classes, counts = np.unique(array, return_counts=True)
-    if counts.min() < 2:
-        lonely = classes[counts.argmin()]
-        raise LeanvitError(
-            f"class number {lonely} has {counts.min()} training image: at least 2 are needed, "
-            "one to train on and one to validate on"
-        )
     shares = largest_remainder(counts, round(fraction * len(array)))
     shares = np.clip(shares, 1, counts - 1)
     generator = np.random.default_rng(derive_seed(seed, "split"))

@@ -77,6 +77,7 @@ def fit(
     ema_decay: ShareBelowOne = 0.0,
     accumulate: Count = 1,
     patience: Count | None = None,
+    patient_until: Whole = 0,
     accelerator: Accelerator = "auto",
     devices: Count | Literal["auto"] = 1,
     strategy: str = "auto",
@@ -96,6 +97,7 @@ def fit(
         ema_decay: of the averaged weights that are validated and kept; 0 for none.
         accumulate: batches of a step; the last step of an epoch takes those that are left.
         patience: epochs without a better ``monitor`` after which training ends; None: it does not.
+        patient_until: the epoch, from 0, with which these begin to count.
         sync_batchnorm: BatchNorm's statistics are of the batches of all processes; GPUs only.
         precision: a Lightning precision, or "auto": bfloat16 where the device computes in it.
 
@@ -114,7 +116,7 @@ def fit(
     best, last = checkpoints(run_dir / "checkpoints", monitor)
     callbacks: list[L.Callback] = [history, best, last]
     if patience:
-        callbacks.append(Patience(patience, monitor, history))
+        callbacks.append(Patience(patience, monitor, history, patient_until))
     if ema_decay:
         callbacks.append(AveragedWeights(ema_decay))
     if sys.stderr.isatty():

@@ -13,10 +13,14 @@ class Patience(L.Callback):
 
     It has no state: the rows of the history decide, which a resumed training has again. Rates still
     fall as if all epochs came.
+
+    Args:
+        first: epoch, from 0, before which none is counted: what begins there is waited for.
     """
 
-    def __init__(self, num_epochs: int, monitor: str, history: History) -> None:
+    def __init__(self, num_epochs: int, monitor: str, history: History, first: int = 0) -> None:
         self.num_epochs, self.monitor, self.history = num_epochs, monitor, history
+        self.first = first
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._look(trainer)  # it may have ended, and been killed in the evaluation
@@ -26,7 +30,10 @@ class Patience(L.Callback):
 
     def _look(self, trainer: L.Trainer) -> None:
         figures = [row[self.monitor.replace("/", "_")] for row in self.history.rows]
-        if figures and (since := epochs_since_best(figures, self.monitor)) >= self.num_epochs:
+        if not figures:
+            return
+        since = epochs_since_best(figures, self.monitor)
+        if min(since, len(figures) - self.first) >= self.num_epochs:
             trainer.should_stop = True
             if trainer.is_global_zero and len(figures) != trainer.max_epochs:
                 print(
