@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -121,26 +121,17 @@ def fit(
         callbacks.append(AveragedWeights(ema_decay))
     if sys.stderr.isatty():
         callbacks.append(RichProgressBar())
-    try:
-        trainer = L.Trainer(
-            accelerator=accelerator,
-            devices=devices,
-            strategy=strategy,
-            sync_batchnorm=sync_batchnorm,
-            precision=choose_precision(device) if precision == "auto" else precision,  # type: ignore[arg-type]
-            max_epochs=max_epochs,
-            accumulate_grad_batches=accumulate,
-            logger=logger or False,
-            callbacks=callbacks,
-            plugins=[AtomicCheckpoints()],
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,  # the samplers know their rank
-            enable_progress_bar=sys.stderr.isatty(),
-            enable_model_summary=False,
-            log_every_n_steps=50,
-        )
-    except (RuntimeError, ValueError) as error:  # Lightning's MisconfigurationException among them
-        raise LeanvitError(f"trainer: {' '.join(str(error).split())}") from error
+    trainer = _trainer(
+        accelerator=accelerator,
+        devices=devices,
+        strategy=strategy,
+        sync_batchnorm=sync_batchnorm,
+        precision=choose_precision(device) if precision == "auto" else precision,
+        max_epochs=max_epochs,
+        accumulate_grad_batches=accumulate,
+        logger=logger or False,
+        callbacks=callbacks,
+    )
     folder = run_dir / "checkpoints"
     path = find_last(folder, module)
     with fastest_attention(device, "bf16" in str(trainer.precision)), _stops_are_told(trainer):
@@ -157,6 +148,22 @@ def fit(
         str(trainer.precision),
         pflop=flops * sum(row["images"] for row in history.rows) / 1e15,
     )
+
+
+def _trainer(**chosen: Any) -> L.Trainer:
+    """A trainer of what is chosen, and of what holds for every training."""
+    try:
+        return L.Trainer(
+            **chosen,
+            plugins=[AtomicCheckpoints()],
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # the samplers know their rank
+            enable_progress_bar=sys.stderr.isatty(),
+            enable_model_summary=False,
+            log_every_n_steps=50,
+        )
+    except (RuntimeError, ValueError) as error:  # Lightning's MisconfigurationException among them
+        raise LeanvitError(f"trainer: {' '.join(str(error).split())}") from error
 
 
 def find_last(folder: Path, module: Trainable) -> Path | None:
