@@ -36,6 +36,14 @@ def test_an_unknown_word_is_answered_with_its_neighbours(
         assert word in line, line
 
 
+def test_a_choice_that_a_command_lacks() -> None:
+    with pytest.raises(Exception) as caught:
+        config_of("logger=wandb", command="compress")
+    assert words.explain(caught.value) == (
+        "there is no choice of logger here: --help tells what there is"
+    )
+
+
 @pytest.mark.parametrize("word", ["mix@late.mix=null", "model=5", "loss=ce,null"])
 def test_a_choice_without_a_name_is_named(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train.py", "seed=1", word])

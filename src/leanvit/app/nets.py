@@ -224,7 +224,9 @@ def load_run(run: Run, checkpoint: str = "best", precision: str | None = None) -
     if run.config.get("quantized"):
         file = load_file(run.path)
         if contents.get("file_checksum", file.checksum) != file.checksum:
-            raise LeanvitError(f"the ONNX file of {run.path} is damaged: quantise the run again")
+            raise LeanvitError(
+                f"the ONNX file of {run.path} is damaged: delete that folder and quantise again"
+            )
         return Trained(file, *about, bfloat16=False)
     net = _as_saved(run.config, saved, len(classes))
     weights = {k.removeprefix("net."): v for k, v in saved.items() if k.startswith("net.")}

@@ -82,6 +82,8 @@ def explain(error: BaseException) -> str:
     text = " ".join(str(cause).split())
     if text.startswith("Config group override must be a string"):
         return _nameless(sys.argv[1:]) or text
+    if foreign := re.match("Could not (?:override|delete) '(.*?)'. No match", text):
+        return f"there is no choice of {foreign[1]} here: --help tells what there is"
     if several := re.match(r"Ambiguous value for argument '(.*?)' 1\.", text):
         line = f"{several[1]} gives several values: for a grid of them add -m"
         return f"{line}; for one with a comma {quoted(several[1])}" if "/" in several[1] else line

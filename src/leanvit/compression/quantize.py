@@ -81,7 +81,7 @@ def load(folder: Path) -> OnnxNet:
     for name in (ONNX_FILE, FLOAT_FILE):
         if (folder / name).exists():
             return OnnxNet(folder / name)
-    raise LeanvitError(f"{folder} has no {ONNX_FILE} or {FLOAT_FILE}: quantise the run again")
+    raise LeanvitError(f"{folder} has no {ONNX_FILE} or {FLOAT_FILE}: delete it and quantise again")
 
 
 def quantize_onnx(
