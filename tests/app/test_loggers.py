@@ -162,6 +162,12 @@ def test_a_word_that_a_logger_does_not_know_is_refused(logger: str) -> None:
         check_logger(config_of(f"logger={logger}", "+logger.nme=x"))
 
 
+def test_a_value_without_a_logger_to_take_it_is_refused() -> None:
+    check_logger(config_of("logger=csv"))
+    with pytest.raises(LeanvitError, match=r"logger.id is for W&B or TensorBoard"):
+        check_logger(config_of("+logger.id=x"))
+
+
 def test_numbers_of_nested_blocks() -> None:
     told = {"test": {"accuracy": 0.5, "n": 3, "name": "a", "ok": True, "shots": {"few": None}}}
     assert numbers(told) == {"test/accuracy": 0.5, "test/n": 3}

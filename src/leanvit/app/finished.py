@@ -82,7 +82,7 @@ class Run:
     @property
     def is_evaluated(self) -> bool:
         """Finished, with a trained classifier."""
-        return (self.path / "metrics.json").exists()
+        return (self.path / METRICS).exists()
 
     @property
     def choices(self) -> dict[str, str | None]:

@@ -5,9 +5,8 @@ training all rows again, first: what a killed process left is never the only pie
 """
 
 import contextlib
-import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +32,19 @@ def logger(request: Request) -> Iterator[Logger | None]:
         yield None
         return
     build = instantiate(config.logger, _partial_=True, _convert_="all")
-    if not processes.is_first_rank():  # the first speaks for all
-        yield build.func(**{"save_dir": run_dir, **build.keywords})
-        return
-    opened: Callable[[], Logger]
-    if issubclass(build.func, WandbLogger):
-        opened = functools.partial(wandb_runs.opened, build, run_dir, tags(request), about(request))
-    elif issubclass(build.func, TensorBoardLogger):
+    own = {"save_dir": run_dir, **build.keywords}
+    if issubclass(build.func, TensorBoardLogger):
         # what an earlier process left is read no more: a resumed training tells it again
-        own = {"save_dir": run_dir, "purge_step": 0, "default_hp_metric": False}
-        opened = functools.partial(build.func, **{**own, **build.keywords})
+        own = {"purge_step": 0, "default_hp_metric": False, **own}
+    if not processes.is_first_rank():  # the first speaks for all
+        yield build.func(**own)
+        return
+    made: Logger
+    if issubclass(build.func, WandbLogger):
+        made = wandb_runs.opened(build, run_dir, tags(request), about(request))
     else:
-        opened = functools.partial(build.func, **{"save_dir": run_dir, **build.keywords})
-    status, made = 1, opened()
+        made = build.func(**own)
+    status = 1
     try:
         yield made
         status = 0
@@ -63,6 +62,10 @@ def check_logger(config: DictConfig) -> None:
         LeanvitError: a word that it does not know.
     """
     if "_target_" not in config.logger:
+        if given := list(config.logger):
+            raise LeanvitError(
+                f"logger.{given[0]} is for W&B or TensorBoard: add logger=wandb or tensorboard"
+            )
         return
     taker = get_method(config.logger._target_)
     takes = dict(inspect.signature(taker).parameters)

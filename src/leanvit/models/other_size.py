@@ -31,7 +31,7 @@ def at_other_size(found: State, wanted: State, num_prefix: int) -> State:
         shape = wanted[name].shape if name in wanted else value.shape
         if value.ndim != len(shape):
             continue
-        if own_name == "position_embedding" and value.ndim == 4 and value.shape != shape:
+        if own_name == "position_embedding" and value.ndim == 4 and value.shape[-1] != shape[-1]:
             changed[name] = resized(value, shape[-1])
         elif own_name == "position_embedding" and value.ndim == 3 and value.shape[1] != shape[1]:
             changed[name] = positions(value, shape[1], num_prefix)
