@@ -23,6 +23,7 @@ BROKEN = {
     "no text": b"\xff\xfe\x00",
     "half": b"model:\n  _target_: leanvit.models.vit.ViT\ndata: {_tar",
     "without a net": b"seed: 0\nclasses: [a, b]\ndata: {_target_: x, image_size: 32}\n",
+    "a number of classes": b"seed: 0\nclasses: 3\nmodel: {_target_: x}\ndata: {_target_: y}\n",
     "no mapping": b"seed: 0\nclasses: [a, b]\nmodel: 3\ndata: {_target_: x, image_size: 32}\n",
 }
 
@@ -48,6 +49,16 @@ def test_a_value_that_a_kept_config_lacks_is_named(vit_run: Path) -> None:
         _ = config.no_such_value
     line = words.explain(caught.value)
     assert "no no_such_value" in line and "another version: train again" in line
+
+
+def test_a_value_that_no_net_has_today_is_told_of_the_run(vit_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(vit_run, tmp_path / "run"))
+    kept = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(kept.replace("model:\n", "model:\n  registers: 4\n"))
+    done = call("eval.py", f"run={run}")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"{run}/config.yaml is damaged, or of another version" in done.stderr
+    assert "model.registers" in done.stderr and done.stderr.endswith("train again\n")
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "predictions.npz", "config.yaml", "history.csv"])

@@ -54,6 +54,12 @@ def test_a_choice_without_a_name_is_named(word: str, monkeypatch: pytest.MonkeyP
     assert line.startswith(f"there is no {key}={value}: ") and f"~{key} leaves" in line
 
 
+def test_names_of_odd_signs_stay_one_line() -> None:
+    """Line breaks, what a terminal obeys, what turns the rest round, what is no UTF-8."""
+    line = words.explain(LeanvitError("class 'a\nb', '\x1b[31m', '\u202e', '\udcff' of 猫 é 🐶"))
+    assert line == r"class 'a\nb', '\x1b[31m', '\u202e', '\udcff' of 猫 é 🐶"
+
+
 @pytest.mark.parametrize(
     "error",
     [MemoryError(), torch.cuda.OutOfMemoryError("x"), RuntimeError("Can't allocate memory: 9 GB")],

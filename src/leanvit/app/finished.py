@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from leanvit.app import names
@@ -50,6 +50,8 @@ class Run:
             if not isinstance(kept, DictConfig):
                 raise ValueError("it holds no values by name")
             missing = [key for key in NEEDED if OmegaConf.select(kept, key) is None]
+            if not missing and not isinstance(kept.classes, ListConfig):
+                raise ValueError(f"classes={kept.classes} is no list")
         except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
             line = " ".join(str(error).split())
             raise LeanvitError(f"{path} is damaged ({line}): train again") from error

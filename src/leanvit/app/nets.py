@@ -228,7 +228,12 @@ def load_run(run: Run, checkpoint: str = "best", precision: str | None = None) -
                 f"the ONNX file of {run.path} is damaged: delete that folder and quantise again"
             )
         return Trained(file, *about, bfloat16=False)
-    net = _as_saved(run.config, saved, len(classes))
+    try:
+        net = _as_saved(run.config, saved, len(classes))
+    except LeanvitError as error:
+        raise LeanvitError(
+            f"{run.path}/config.yaml is damaged, or of another version ({error}): train again"
+        ) from error
     weights = {k.removeprefix("net."): v for k, v in saved.items() if k.startswith("net.")}
     check_match(path, weights, net.state_dict())
     net.load_state_dict(weights)

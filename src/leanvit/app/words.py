@@ -55,7 +55,14 @@ def say(error: BaseException) -> int:
 
 
 def explain(error: BaseException) -> str:
-    """One line: what, where, how to mend it."""
+    """One line: what, where, how to mend it; of names, signs that are not seen as escapes."""
+    signs = _explained(error)
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in signs
+    )
+
+
+def _explained(error: BaseException) -> str:
     cause = error
     while cause.__cause__ is not None and not isinstance(cause, LeanvitError):
         if isinstance(cause, MissingConfigException | OverrideParseException):

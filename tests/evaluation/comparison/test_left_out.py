@@ -27,6 +27,12 @@ def without_test(path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"test": None}))
 
 
+def one_image_less(path: Path) -> None:
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **{name: values[1:] for name, values in arrays.items()})
+
+
 def fewer(path: Path) -> None:
     with np.load(path) as file:
         arrays = dict(file)
@@ -44,6 +50,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
     ("predictions.npz", cut),
     ("predictions.npz", flip),
     ("predictions.npz", fewer),
+    ("predictions.npz", one_image_less),
     ("predictions.npz", lambda path: path.write_bytes(b"")),
     ("predictions.npz", lambda path: path.write_bytes(b"PK\x03\x04" + b"\0" * 99)),
     ("predictions.npz", lambda path: path.unlink()),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.compare import compare
-from leanvit.evaluation.comparison.runs import read_config, read_history
+from leanvit.evaluation.comparison.runs import read_config, read_history, read_predictions, read_run
 
 
 def sort_out(runs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -21,6 +21,7 @@ def damage(path: Path) -> str | None:
     """What is wrong with what a finished run left, in one line; None: nothing."""
     try:
         compare([path])  # whatever it stumbles over, it stumbles over alone
+        check_predictions(path)
         read_config(path)
         if (path / "history.csv").exists():
             check_history(path)
@@ -29,6 +30,18 @@ def damage(path: Path) -> str | None:
     except Exception as error:
         return f"{path} is damaged ({type(error).__name__}: {error}): train again"
     return None
+
+
+def check_predictions(path: Path) -> None:
+    """See that there is one for each image that the figures are of.
+
+    Raises:
+        LeanvitError: there are fewer or more.
+    """
+    found, told = read_predictions(path), read_run(path)
+    for part in ("val", "test"):
+        if len(found[f"{part}_labels"]) != told[part]["n"]:
+            raise LeanvitError(f"{path}/predictions.npz is not of metrics.json: train again")
 
 
 def check_history(path: Path) -> None:
