@@ -38,11 +38,24 @@ def stoppable() -> Iterator[None]:
     taken = [each for each in STOPS if signal.getsignal(each) == signal.SIG_DFL]
     for each in taken:
         signal.signal(each, stop)
+    tell, sys.unraisablehook = sys.unraisablehook, _stop_again
     try:
         yield
     finally:
+        sys.unraisablehook = tell
         for each in taken:
             signal.signal(each, signal.SIG_DFL)
+
+
+def _stop_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Where Python cannot raise, as while it forks or frees, it would drop the exception of a
+    signal: that comes once more, a little later."""
+    error = lost.exc_value
+    if not isinstance(error, Stopped | KeyboardInterrupt):
+        return sys.__unraisablehook__(lost)
+    number = int(error.code or 0) - 128 if isinstance(error, Stopped) else signal.SIGINT
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 def is_rank() -> bool:

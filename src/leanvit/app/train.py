@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from leanvit.app import loggers, names, processes, provenance
+from leanvit.app import loggers, names, processes, provenance, words
 from leanvit.app.build import build_classifier, build_data, late_epoch, load_splits, make
 from leanvit.app.check import check_training
 from leanvit.app.finished import Run
@@ -42,7 +42,8 @@ def work(request: Request) -> None:
     keep_config(config, request.choices, run_dir, splits.train.classes)
     seen: dict[str, int] = {}
     if processes.is_first_rank():
-        print(class_counts_line(data.train, data.val, data.test), file=sys.stderr)
+        counts = class_counts_line(data.train, data.val, data.test)
+        print(words.seen(counts), file=sys.stderr)
         seen = seen_images(data.train, data.val, data.test)
         if line := seen_line(seen, data.val, data.test):
             print(line, file=sys.stderr)

@@ -56,9 +56,13 @@ def say(error: BaseException) -> int:
 
 def explain(error: BaseException) -> str:
     """One line: what, where, how to mend it; of names, signs that are not seen as escapes."""
-    signs = _explained(error)
+    return seen(_explained(error))
+
+
+def seen(text: str) -> str:
+    """On one line, with escapes for what a terminal would obey or not show."""
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in signs
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )
 
 

@@ -1,5 +1,6 @@
 """Class names in figures: as they are written, in a font that has them, or as numbers."""
 
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -83,3 +84,6 @@ def test_long_and_broken_names_leave_room(tmp_path: Path) -> None:
     classes = ["x" * 250, "two\nlines\tof it", "dog"]
     confusion_matrix(*predictions(9, [0]), classes, tmp_path / "a.png")
     assert letters.drawable(classes) == ["x" * 39 + "…", "two lines of it", "dog"]
+    with warnings.catch_warnings():  # of axes that collapse
+        warnings.simplefilter("error")
+        confusion_matrix(*predictions(9, [0], 2), ["W" * 50, "W" * 30], tmp_path / "b.png")

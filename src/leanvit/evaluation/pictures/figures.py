@@ -89,7 +89,8 @@ def confusion_matrix(
     Up to 20 classes the number of images stands in each cell. The colour of a class without images
     is left out.
     """
-    side = 2.2 + room(len(classes), 0.46, 0.11)
+    longest = max(map(len, drawable(classes)))
+    side = 2.2 + room(len(classes), 0.46, 0.11) + 0.1 * max(0, longest - 15)
     figure = new_figure(side + 0.7, side)
     draw_confusion_matrix(figure.subplots(), probabilities, labels, classes)
     save_figure(figure, path, title)
