@@ -8,7 +8,7 @@ from composed import leave_first_stage, request_of
 from scripts import ROOT, TINY_DATA, TINY_VIT, call
 
 from leanvit.app import words
-from leanvit.app.finished import Run, outputs_beside, outputs_of
+from leanvit.app.finished import Run, find, outputs_beside, outputs_of
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.runs import read_run
 
@@ -91,6 +91,12 @@ def test_what_is_made_of_a_run_lies_beside_it(tmp_path: Path) -> None:
         assert outputs_beside(None, asked) == str(tmp_path / "o")
     assert outputs_beside(None, ["run=/nope"]) == outputs_beside(None, []) == str(ROOT / "outputs")
     assert outputs_beside("/x", [f"run={run}"]) == "/x"
+
+
+def test_a_file_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "notes").touch()
+    with pytest.raises(LeanvitError, match=r"no run directory .*notes: python src/report.py"):
+        find(f"{tmp_path}/notes")
 
 
 def test_an_empty_name_is_no_run() -> None:

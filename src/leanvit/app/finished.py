@@ -114,7 +114,7 @@ def find(given: str) -> Run:
     if (path := names.found(given)).is_dir():
         return Run(path)
     beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    near = get_close_matches(path.name, [each.name for each in beside], n=1)
+    near = get_close_matches(path.name, [each.name for each in beside if each.is_dir()], n=1)
     hint = f"did you mean {near[0]}?" if near else "python src/report.py lists the finished ones"
     raise LeanvitError(f"no run directory {given}: {hint}")
 

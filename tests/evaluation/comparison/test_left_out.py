@@ -10,6 +10,7 @@ from fake_runs import write_failed_run, write_fake_run
 from scripts import call
 
 from leanvit.evaluation.comparison.left_out import damage, read_error, sort_out
+from leanvit.evaluation.comparison.runs import find_failed, find_runs
 
 
 def cut(path: Path) -> None:
@@ -90,3 +91,15 @@ def test_the_report_shows_the_rest(tmp_path: Path) -> None:
                           ("ldam", "no space left"), ("vs", "was the disk full?")]:  # fmt: skip
             (line,) = [line for line in said.splitlines() if f"failed: {tmp_path}/{loss}" in line]
             assert why in line
+
+
+def test_runs_behind_links_are_found_once(tmp_path: Path) -> None:
+    """As of a folder of outputs that lies on another disk; also where links lead round."""
+    write_fake_run(tmp_path / "disk" / "cifar10" / "ce")
+    write_failed_run(tmp_path / "disk" / "cifar10" / "ldam")
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    for name, place in (("cifar10", "disk/cifar10"), ("again", "disk/cifar10"), ("up", "outputs")):
+        (outputs / name).symlink_to(tmp_path / place)
+    (run,), (failed,) = find_runs(outputs), find_failed(outputs)
+    assert run.samefile(tmp_path / "disk/cifar10/ce") and failed.name == "ldam"

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,14 @@ def find_runs(root: Path) -> list[Path]:
     Raises:
         LeanvitError: there is no such folder.
     """
-    found = _folder(root).rglob("metrics.json")
+    found = _folders_with("metrics.json", root)
     # a run's own eval/ holds metrics.json of other images
-    return sorted(path.parent for path in found if "eval" not in path.relative_to(root).parts)
+    return sorted(path for path in found if "eval" not in path.relative_to(root).parts)
 
 
 def find_failed(root: Path) -> list[Path]:
     """Directories at or below ``root`` of runs that ended with an error and never finished."""
-    failed = (path.parent for path in _folder(root).rglob("error.txt"))
+    failed = _folders_with("error.txt", root)
     return sorted(path for path in failed if not (path / "metrics.json").exists())
 
 
@@ -124,7 +126,15 @@ def read_history(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _folder(root: Path) -> Path:
+def _folders_with(name: str, root: Path) -> Iterator[Path]:
+    """Links are followed, as of runs that lie on another disk; each folder once."""
     if not root.is_dir():
         raise LeanvitError(f"no folder {root}: give the folder that holds the runs")
-    return root
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        if name in (*folders, *files):
+            yield Path(folder)
