@@ -1,6 +1,7 @@
 """Shapes and types in signatures are checked while tests run; small nets are trained once."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import pytest
 
 # before torch is imported: a child that is forked from here would wait for its threads for ever
 os.environ["OMP_NUM_THREADS"] = "1"
+# a shell that starts tests in the background lets them, and all that they start, ignore these
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-from jaxtyping import install_import_hook
+from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("leanvit", "type_checks.checked")
 
