@@ -97,7 +97,8 @@ def test_other_images_become_squares_as_the_runs_did(tmp_path: Path, fit: str | 
     own = {"_target_": "leanvit.data.folder.folder", "image_size": 8} | (
         {"fit": fit} if fit else {}
     )
-    OmegaConf.save(OmegaConf.create({"seed": 0, "data": own}), tmp_path / "config.yaml")
+    kept = {"seed": 0, "classes": ["ant"], "model": {"_target_": "leanvit.models.vit.ViT"}}
+    OmegaConf.save(OmegaConf.create(kept | {"data": own}), tmp_path / "config.yaml")
     image, run = tmp_path / "tree" / "ant" / "0.png", Run(tmp_path)
     image.parent.mkdir(parents=True)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 30, 3), np.uint8)).save(image)
