@@ -89,7 +89,9 @@ def run_in_child(job: Callable[[], str | None]) -> int:
     child.start()
     try:
         child.join()
-    except BaseException:
+    except BaseException as stop:
+        if isinstance(stop, KeyboardInterrupt):
+            child.join(2)  # a terminal tells it, too: a second signal would stop its tidying up
         child.terminate()
         child.join()
         raise
