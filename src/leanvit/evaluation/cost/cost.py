@@ -10,7 +10,8 @@ Two countings stand side by side, because published tables use the second:
 
 Both look at one forward pass of a copy in float32 on the CPU, so that the figures do not depend on
 where the net lives, and fused attention is counted as its plain products. A net without storage
-stays without: a large one then costs no memory. Others go without only at a price, since the first
+stays without: a large one then costs no memory. A lightweighting method goes without, too: where
+there is no image to look at, it takes the most that it can. Others do not, since the first
 operation on torch's meta device imports torch._dynamo, for longer than most nets take.
 """
 
@@ -67,7 +68,8 @@ def cost(net: nn.Module, image_size: int) -> Cost:
     # keep_vars gives the tensors themselves, so that a shared one is recognised by its identity.
     saved = net.state_dict(keep_vars=True).values()
     weights = {id(weight): weight for weight in saved if isinstance(weight, Tensor)}
-    device = "meta" if any(weight.is_meta for weight in net.parameters()) else "cpu"
+    is_bare = isinstance(net, Method) or any(weight.is_meta for weight in net.parameters())
+    device = "meta" if is_bare else "cpu"
     shadow = copy.deepcopy(net).to(device, torch.float32).eval()
     images = torch.zeros(1, 3, image_size, image_size, device=device)
     macs, attention_macs, thop_macs, thop_params, macs_of = _count(shadow, images)
