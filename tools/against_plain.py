@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
     if given:
         sys.exit(f"no {next(iter(given))}= here: data.source=, workers= and names of experiments")
     data = [f"data.source={source}"] if source else ["data=shapes", "data.num_train=20000"]
-    usual = ["augment=light", "mix=none", "trainer=cpu", *data]
+    usual = ["optimizer=adamw", "batch_size=128", "augment=light", "mix=none", "trainer=cpu", *data]
     asked = {name: [f"experiment={name}", *usual] for name in names}
     for choices in asked.values():
         composed(*choices)  # a name that is none is told at once

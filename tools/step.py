@@ -1,7 +1,7 @@
 """What a training step spends its time on, by kind of operation.
 
     python tools/step.py model=coatnet            # choices as for src/train.py
-    python tools/step.py experiment=swin_v0.1 optimizer=muon batch_size=512
+    python tools/step.py experiment=swin_v0.1 optimizer=adamw batch_size=512
 
 Drawn images of the size that the choices say, and a whole training around them: data path,
 augmentation, mixing, clipping, averaged weights. Time is that of the operations themselves on one
