@@ -22,7 +22,7 @@ from leanvit import values
 from leanvit.app import grid, jobs, names, processes, request, words
 from leanvit.errors import LeanvitError
 
-CONF = names.ROOT / "conf"
+CONF = names.CONF
 LISTS = ("run", "against", "what")  # in these values of one command a comma makes a list
 HELP = {"-h", "--help"}
 MULTIRUN = {"-m", "--multirun"}

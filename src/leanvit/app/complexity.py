@@ -36,7 +36,7 @@ from leanvit.evaluation.cost.speed import measure_speed
 from leanvit.evaluation.published import Published, read_published
 from leanvit.memory import keep_freed_memory
 
-CONF = names.ROOT / "conf"
+CONF = names.CONF
 
 
 class Job(NamedTuple):

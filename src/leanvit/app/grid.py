@@ -92,15 +92,16 @@ def show(command: str, jobs: Sequence[Job], grid: Path | None = None) -> None:
     # late: a comparison reads files and needs no torch, but takes a second to import
     from leanvit.evaluation.comparison.compare import compare
     from leanvit.evaluation.comparison.left_out import sort_out
-    from leanvit.evaluation.comparison.table import print_table, write_comparison
+    from leanvit.evaluation.comparison.table import print_table, write_tables
 
     finished = [job.run_dir for job in jobs if job.error is None]
     failed = [job.run_dir for job in jobs if job.error is not None]
     evaluated, damaged = sort_out([path for path in finished if Run(path).is_evaluated])
     failed += damaged
     if command == "train" and grid:
-        print_table(compare(evaluated), failed)
-        write_comparison(evaluated, failed, grid)
+        tables = compare(evaluated)
+        print_table(tables, failed)  # also where the disk has no room for it
+        write_tables(tables, failed, grid)
         print(f"{grid}/comparison.md")
         return
     beside = list(dict.fromkeys(each for path in evaluated for each in (*before(path), path)))

@@ -21,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where there is one
 ROOT = Path(__file__).resolve().parents[3]
-PUBLISHED = ROOT / "conf" / "experiment" / "published.csv"  # the tables that we start from
+CONF = ROOT / "conf"
+PUBLISHED = CONF / "experiment" / "published.csv"  # the tables that we start from
 
 # what may change without the run becoming another run
 NO_CHOICE = ("logger", "memory_gib", "num_workers", "outputs", "hydra", "classes", "choices")

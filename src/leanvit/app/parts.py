@@ -11,10 +11,9 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from leanvit.app.names import MOVED, ROOT
+from leanvit.app.names import CONF, MOVED
 from leanvit.errors import LeanvitError
 
-CONF = ROOT / "conf"
 PLACES: tuple[tuple[str, ...], ...] = ((), ("late",))  # where choices stand in a config
 NEVER_BUILT = ("logger",)  # of a kept config: whoever trains has one of their own
 

@@ -196,7 +196,7 @@ def _follow_recipe(
     config: DictConfig, choices: Mapping[str, str | None], given: Mapping[str, Any]
 ) -> None:
     """Change the values that a net wants otherwise than conf/train.yaml, and that are not given."""
-    path = names.ROOT / "conf" / "recipe" / f"{choices['optimizer']}_{choices['model']}.yaml"
+    path = names.CONF / "recipe" / f"{choices['optimizer']}_{choices['model']}.yaml"
     if not path.exists():
         return
     recipe: Any = OmegaConf.to_container(OmegaConf.load(path))

@@ -48,21 +48,30 @@ MORE = ("balanced accuracy %", "params M", "worst class %", SHOTS_COLUMN, "MACs 
 def write_comparison(
     runs: Sequence[Path], failed: Sequence[Path], folder: Path, sort: Sort = "validation"
 ) -> list[Table]:
-    """Compare finished runs and write ``comparison.md``, ``comparison.csv`` and, for each data set,
-    ``progress-<data>.png`` into ``folder``.
-
-    Args:
-        failed: directories of runs that failed, with ``error.txt``.
+    """Compare finished runs and write what came out, see :func:`write_tables`.
 
     Raises:
         LeanvitError: a directory is not a finished run, or ``folder`` cannot be written.
     """
     tables = compare(runs, sort=sort)
+    write_tables(tables, failed, folder)
+    return tables
+
+
+def write_tables(tables: Sequence[Table], failed: Sequence[Path], folder: Path) -> None:
+    """Write ``comparison.md``, ``comparison.csv`` and, for each data set, ``progress-<data>.png``
+    into ``folder``.
+
+    Args:
+        failed: directories of runs that failed, with ``error.txt``.
+
+    Raises:
+        LeanvitError: ``folder`` cannot be written.
+    """
     write_texts(folder / "comparison", to_markdown(tables, failed), to_csv(tables, failed))
     from leanvit.evaluation.pictures.progress import draw_progress  # imports matplotlib
 
     draw_progress(tables, folder)
-    return tables
 
 
 def caption(table: Table) -> str:
