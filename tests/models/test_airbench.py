@@ -7,7 +7,7 @@ from torch import nn
 from leanvit.contracts import InitialisedByImages
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.cost.cost import cost
-from leanvit.models.airbench import Airbench, WhitenedPatches
+from leanvit.models.airbench import Airbench, Residual, WhitenedPatches
 from leanvit.models.coatnet import TransformerBlock
 
 
@@ -51,6 +51,18 @@ def test_a_stage_begins_as_the_identity_on_what_it_takes() -> None:
         centre = taken[:, :, 1, 1].diagonal()
         assert (centre > 0).all() and taken.count_nonzero() == len(centre)
         assert float(weight.square().mean().sqrt()) == pytest.approx(0.03, rel=1e-4)
+
+
+def test_three_convolutions_add_a_branch_beside_a_skip() -> None:
+    net = Airbench(32, 10, [64, 256, 256], num_convolutions=3)
+    third_ones = 9 * (15**2 * 64**2 + 7**2 * 256**2 + 3**2 * 256**2)
+    added = cost(net, 32).macs - cost(Airbench(32, 10, [64, 256, 256]), 32).macs
+    assert added == third_ones
+    branch = next(layer for layer in net.steps[0] if isinstance(layer, Residual))
+    for norm in (layer for layer in branch if isinstance(layer, nn.BatchNorm2d)):
+        nn.init.zeros_(norm.weight)
+    features = torch.randn(2, 64, 5, 5)
+    assert torch.equal(branch(features), features)  # a branch that gives nothing leaves the skip
 
 
 def test_attention_follows_the_second_stage() -> None:
