@@ -1,6 +1,7 @@
 """Both loaders give the same batches, in the sampler's order, reproducibly."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -171,7 +172,7 @@ def test_what_does_not_fit_is_loaded_by_workers(capsys: pytest.CaptureFixture[st
     large = make_loader(data, InOrder(23), NoAugment(), 5, CPU, memory_gib=1e-9, num_workers=0)
     assert isinstance(large, WorkerLoader)
     notice = capsys.readouterr().err
-    assert "worker" in notice and notice.count("\n") == 1
+    assert "each batch" in notice and notice.count("\n") == 1
     assert same(list(fits), list(large))
 
 
@@ -193,6 +194,23 @@ def test_files_are_loaded_by_workers(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "tree" / "b" / "1.png").write_bytes(b"no image")
     message = refused(lambda: list(from_files))
     assert "b/1.png" in message and message.startswith("cannot read image")
+
+
+def test_too_little_shared_memory_for_workers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, place = noise(), (InOrder(23), NoAugment(), 5, CPU, 1e-9)
+    # two workers prepare four batches, and a pass of the augmentation takes 3,276 at once
+    needed = 2 * (4 + 3276) * 5 * 3 * 8 * 8
+    for free, num_workers in ((needed, 2), (needed - 1, 0)):
+        monkeypatch.setattr(
+            "leanvit.data.loader.shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free)
+        )
+        monkeypatch.setattr("leanvit.data.loader.SHARED", tmp_path)
+        loader = make_loader(data, *place, num_workers=2)
+        assert isinstance(loader, WorkerLoader) and loader.batches.num_workers == num_workers
+        assert ("too small" in capsys.readouterr().err) == (num_workers == 0)
+    assert len(list(loader)) == 5
 
 
 def test_worker_loader_takes_no_draw_of_the_training() -> None:

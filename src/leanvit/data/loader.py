@@ -8,9 +8,11 @@ Small batches are augmented several at once: an operation on a few images takes 
 as to compute, on a GPU longer still.
 """
 
+import shutil
 import sys
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +28,7 @@ from leanvit.seeds import derive_seed
 
 # Pixels augmented at once: 1,024 images of 32 x 32. On a CPU more would leave its cache.
 CHUNK_PIXELS = 2**20
+SHARED = Path("/dev/shm")  # where torch's workers leave batches
 
 
 class InOrder:
@@ -158,11 +161,14 @@ def num_batches(num_images: int, batch_size: int, drop_last: bool) -> int:
 
 def batches_at_once(data: ImageSet, batch_size: int) -> int:
     """Batches augmented in one call: the same for both loaders, as the draws depend on it."""
+    return max(1, CHUNK_PIXELS // (batch_size * _num_pixels(data)))
+
+
+def _num_pixels(data: ImageSet) -> int:
+    """Of one image."""
     if isinstance(data.images, Tensor):
-        height, width = data.images.shape[-2:]
-    else:
-        height = width = data.images.image_size
-    return max(1, CHUNK_PIXELS // (batch_size * height * width))
+        return data.images.shape[-2] * data.images.shape[-1]
+    return data.images.image_size**2
 
 
 def _in_batches(images: Tensor, labels: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -194,10 +200,22 @@ def make_loader(
         why = f"{size:.1f} GiB of images, more than the {limit:.1f} GiB to spend on {device}"
     else:
         why = f"{len(data):,} images, too many to hold decoded in memory"
-    print(f"{why}: {num_workers} worker processes load each batch", file=sys.stderr)
+    if num_workers and has_room_for(num_workers, data, batch_size):
+        who = f"{num_workers} worker processes load each batch"
+    else:
+        too_small = "; /dev/shm is too small for worker processes" if num_workers else ""
+        num_workers, who = 0, f"this process loads each batch{too_small}"
+    print(f"{why}: {who}", file=sys.stderr)
     return WorkerLoader(
         data, sampler, augment, batch_size, device, num_workers=num_workers, **options
     )
+
+
+def has_room_for(num_workers: int, data: ImageSet, batch_size: int) -> bool:
+    """Whether what workers pass on at once, in training and in validation, fits where it passes."""
+    num_images = batch_size * (2 * num_workers + batches_at_once(data, batch_size))
+    size = 2 * num_images * 3 * _num_pixels(data)
+    return not SHARED.exists() or size <= shutil.disk_usage(SHARED).free  # none: not Linux
 
 
 def device_memory_gib(device: torch.device) -> float:
