@@ -58,6 +58,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
     ("config.yaml", lambda path: path.write_bytes(b"\0" * 99)),
     ("config.yaml", lambda path: path.write_text("- 1\n- 2\n")),
     ("config.yaml", lambda path: path.write_text("a: [")),
+    ("config.yaml", lambda path: path.write_text("")),
     ("history.csv", lambda path: path.write_bytes(b"\0" * 99)),
     ("history.csv", lambda path: path.write_text("epoch,seconds\none,two\n")),
 ]

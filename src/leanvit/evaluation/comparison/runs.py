@@ -81,7 +81,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not (path / "config.yaml").is_file():
         return {}
     try:
-        values = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("it holds no values by name")
     except (ValueError, yaml.YAMLError) as error:
