@@ -186,6 +186,18 @@ def test_what_is_left_out_is_counted(tree: Path, capsys: pytest.CaptureFixture[s
     )
 
 
+@pytest.mark.parametrize("name", ["", "a.zip", "a.tar"])
+def test_a_class_that_is_hidden_is_told(
+    name: str, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for hidden in (".net", ".net/.deeper", "a/.cache", "@eaDir", "__MACOSX/.x"):
+        write_image(tree / hidden / "0.png", 0)
+    (tree / "a" / ".0.png").write_text("of no folder")
+    source = open_source(pack(tree, tmp_path / name) if name else tree)
+    assert list(source.classes_below("")) == ["a", "b"]
+    assert "hidden folders (2): .net, a/.cache\n" in capsys.readouterr().err
+
+
 def test_other_endings_are_images_too(tree: Path) -> None:
     for name in ("0.pgm", "0.gif", "0.jfif", "0.pnm", "0.avif", "0.JP2"):
         (tree / "b" / name).write_bytes(b"x")

@@ -30,6 +30,7 @@ class Source:
         files: stamp of each image file (its size and times or checksum) by name, "/" between parts.
         folders: every folder, so that an empty one can be named.
         others: what is no image by its name, hidden files and those of systems aside.
+        hidden: folders whose names begin with a dot, those of systems aside.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Source:
     files: dict[str, str] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
     others: list[str] = field(default_factory=list)
+    hidden: set[str] = field(default_factory=set)
 
     def add(self, name: str, stamp: str) -> None:
         """List a file."""
@@ -45,11 +47,16 @@ class Source:
             self.files[name] = stamp
         elif not is_hidden(name):
             self.others.append(name)
+        elif is_hidden(above := name.rpartition("/")[0]):
+            self.add_folder(above)
 
     def add_folder(self, name: str) -> None:
         """List a folder."""
+        above, _, own = name.rpartition("/")
         if name != "." and not is_hidden(name):
             self.folders.add(name)
+        elif own not in SYSTEM and not is_hidden(above):
+            self.hidden.add(name)
 
     def classes_below(self, folder: str) -> dict[str, list[str]]:
         """Class name -> sorted image names, for ``folder/<class>/...``; what is left out is said.
@@ -82,6 +89,9 @@ class Source:
         left_out = [f"{loose:,} of the images, in no class folder"] if loose else []
         if others := kinds_of([name for name in self.others if name.startswith(prefix)]):
             left_out.append(f"{others}, no images by their names")
+        if hidden := [name.removeprefix(prefix) for name in self.hidden if name.startswith(prefix)]:
+            told = ", ".join(sorted(hidden)[:5])
+            left_out.append(f"hidden folders ({len(hidden):,}): {told}")
         if left_out:
             print(f"left out of {place}: {'; '.join(left_out)}", file=sys.stderr)
         return dict(sorted(found.items()))
@@ -153,9 +163,10 @@ def _folder(path: Path) -> Source:
                 # a link that leads round in a circle is no folder to pathlib, an error to os
                 if not (inner.is_dir() if entry.is_symlink() else entry.is_dir()):
                     source.add(name, _stamp(entry))
-                elif not is_hidden(name):
+                else:
                     source.add_folder(name)
-                    walk(inner, above | {here})
+                    if not is_hidden(name):
+                        walk(inner, above | {here})
 
     try:
         walk(path, frozenset())
