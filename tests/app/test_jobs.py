@@ -5,6 +5,7 @@ import errno
 import fcntl
 import io
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,10 @@ def test_wrong_image_folders(tmp_path: Path, tree: Path) -> None:
     (tree / "train" / "cat" / "broken.png").write_bytes(b"no image")
     line = failed(tmp_path, *choices)
     assert "train/cat/broken.png" in line and "data.skip_unreadable=true" in line
+    (tree / "train" / "cat" / "broken.png").unlink()
+    for part in ("train", "test"):
+        shutil.rmtree(tree / part / "dog")
+    assert "one class alone, cat" in failed(tmp_path, *choices)
 
 
 def test_a_source_that_is_nowhere_leaves_nothing(tmp_path: Path) -> None:

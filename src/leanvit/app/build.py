@@ -125,8 +125,17 @@ def build_mixes(
 def build_classifier(
     config: DictConfig, data: ImageDataModule, net: nn.Module, mean: Tensor, std: Tensor
 ) -> Classifier:
-    """Net, loss, mixing and optimizer around each other."""
+    """Net, loss, mixing and optimizer around each other.
+
+    Raises:
+        LeanvitError: there is nothing to tell apart.
+    """
     classes = data.train.classes
+    if len(classes) < 2:
+        raise LeanvitError(
+            f"the training images have one class alone, {classes[0]}: a net tells several apart, "
+            "each in a folder of its own"
+        )
     offers = {"num_classes": len(classes), "class_counts": data.train.class_counts}
     loss = make(config.loss, "loss", **offers)
     late_loss = make(config.late.loss, "late.loss", **offers) if "loss" in config.late else loss
