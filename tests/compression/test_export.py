@@ -158,12 +158,32 @@ def test_the_script_names_what_it_cannot_read(
 
     (tmp_path / "empty").mkdir()
     for wrong in (["nowhere.png"], [images / "broken.png"], [images / "pipe.png"],
-                  [tmp_path / "empty"], [paths[0], "other.onnx"],
+                  [tmp_path / "empty"], [paths[0], "other.onnx"], paths[:2],
                   [images, "--csv", tmp_path / "nowhere" / "a.csv"]):  # fmt: skip
         done = run_script(folder, *wrong)
         last = done.stderr.splitlines()[-1]
         assert done.returncode == 1 and last.startswith("error: "), wrong
         assert "Traceback" not in done.stderr
+
+
+def test_a_part_of_an_export_is_told_and_no_name_is_a_formula(
+    exported: tuple[nn.Module, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(exported[1], tmp_path / "export"))
+    path = folder / "preprocessing.json"
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {"labels": ["=1+1", "-2", "@x", *CLASSES[3:]]}))
+    (image,) = (each for each in write_odd_images(tmp_path / "images") if each.stem == "square")
+    image.rename(tmp_path / "=2.png")
+    run_script(folder, ".", "--csv", "a.csv", check=True, cwd=tmp_path)
+    cells = [cell for row in csv.reader((tmp_path / "a.csv").open()) for cell in row]
+    assert {"'=1+1", "-2", "'@x"} <= set(cells) and not {"=1+1", "@x", "=2.png"} & set(cells)
+    path.write_text("")
+    assert run_script(folder, tmp_path / "=2.png").stderr.startswith(f"error: {folder} is no whole")
+    (folder / "model.onnx").write_bytes(b"")
+    path.write_text(json.dumps(about))
+    line = run_script(folder, tmp_path / "=2.png").stderr
+    assert line.startswith(f"error: {folder} is no whole") and line.count("\n") == 1
 
 
 @pytest.mark.parametrize("text", [SCRIPT, PIXELS])

@@ -31,11 +31,14 @@ def main() -> None:
     given = parser.parse_args()
     if not given.images.exists():
         sys.exit(f"error: there is no {given.images}")
-    if not (HERE / given.model).is_file():
-        models = ", ".join(sorted(path.name for path in HERE.glob("*.onnx")))
-        sys.exit(f"error: there is no {HERE / given.model}: choose from {models}")
-    about = json.loads((HERE / "preprocessing.json").read_text(encoding="utf-8"))
-    session = onnxruntime.InferenceSession(HERE / given.model)
+    models = sorted(path.name for path in HERE.glob("*.onnx"))
+    if given.model not in models:  # as the second of several images
+        sys.exit(f"error: {given.model} is none of {', '.join(models)}: one image or folder a call")
+    try:
+        about = json.loads((HERE / "preprocessing.json").read_text(encoding="utf-8"))
+        session = onnxruntime.InferenceSession(HERE / given.model)
+    except Exception as error:  # onnxruntime has a kind of its own for each fault
+        sys.exit(f"error: {HERE} is no whole export ({' '.join(str(error).split())}): export again")
     if given.images.is_dir():
         write_csv(given.images, given.csv, session, about)
         return
@@ -56,11 +59,11 @@ def write_csv(folder: Path, path: Path, session: Any, about: dict[str, Any]) -> 
         # names of files may be no text
         with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
-            writer.writerow(["image", "class", "probability", *labels])
+            writer.writerow(["image", "class", "probability", *map(as_text, labels)])
             for image, probabilities in classified(images, session, about):
                 best = probabilities.argmax()
                 each = (f"{value:.6f}" for value in (probabilities[best], *probabilities))
-                writer.writerow([image, labels[best], *each])
+                writer.writerow([as_text(str(image)), as_text(labels[best]), *each])
                 num += 1
         part.replace(path)
     except OSError as error:
@@ -70,6 +73,12 @@ def write_csv(folder: Path, path: Path, session: Any, about: dict[str, Any]) -> 
     print(f"{path}: {num} of {len(images)} images")
     if num < len(images):
         sys.exit(1)
+
+
+def as_text(name: str) -> str:
+    """A name that a spreadsheet would compute, with the mark that makes it text."""
+    is_formula = name.lstrip()[:1] in ("=", "+", "-", "@") and not name[1:].isdecimal()
+    return f"'{name}" if is_formula else name
 
 
 def images_in(folder: Path) -> list[Path]:
