@@ -28,6 +28,12 @@ def without_test(path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"test": None}))
 
 
+def another_digit(path: Path) -> None:
+    text = path.read_text().replace('"balanced_accuracy": 1.0', '"balanced_accuracy": 1.4', 1)
+    assert text != path.read_text()
+    path.write_text(text)
+
+
 def one_image_less(path: Path) -> None:
     with np.load(path) as file:
         arrays = dict(file)
@@ -48,6 +54,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
     ("metrics.json", lambda path: path.write_bytes(b"\xff\xfe{")),
     ("metrics.json", without_test),
     ("metrics.json", cut),
+    ("metrics.json", another_digit),
     ("predictions.npz", cut),
     ("predictions.npz", flip),
     ("predictions.npz", fewer),

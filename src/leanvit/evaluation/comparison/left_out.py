@@ -6,9 +6,15 @@ One damaged file is no reason to show nothing: the run is named, and the rest co
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from leanvit.balanced_accuracy import balanced_accuracy
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.compare import compare
 from leanvit.evaluation.comparison.runs import read_config, read_history, read_predictions, read_run
+from leanvit.evaluation.measure.metrics import confusion_counts
+
+CHECKED = ("n", "accuracy", "balanced_accuracy")
 
 
 def sort_out(runs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -33,14 +39,17 @@ def damage(path: Path) -> str | None:
 
 
 def check_predictions(path: Path) -> None:
-    """See that there is one for each image that the figures are of.
+    """See that they are of the images that the figures are of, and right as often as these say.
 
     Raises:
-        LeanvitError: there are fewer or more.
+        LeanvitError: they are not.
     """
     found, told = read_predictions(path), read_run(path)
     for part in ("val", "test"):
-        if len(found[f"{part}_labels"]) != told[part]["n"]:
+        labels, figures = found[f"{part}_labels"], told[part]
+        counts = confusion_counts(found[f"{part}_probabilities"], labels)
+        said = len(labels), counts.trace() / len(labels), balanced_accuracy(counts)
+        if not np.allclose(said, [figures[key] for key in CHECKED], rtol=0, atol=1e-6):
             raise LeanvitError(f"{path}/predictions.npz is not of metrics.json: train again")
 
 
