@@ -37,4 +37,7 @@ def test_one_other_pixel_is_another_image_and_memory_layout_is_none() -> None:
 
 def test_files_are_not_looked_at() -> None:
     files = ImageSet(ImageFiles((), 4), torch.zeros(0, dtype=torch.int64), ("a",))
-    assert seen_images(files, files, images_of(1)) == {"val": 0, "test": 0}
+    for sets in ([files, files, images_of(1)], [images_of(1), images_of(1), files]):
+        assert seen_images(*sets) == {}, "not looked for is not none"
+        line = seen_line({}, *sets[1:])
+        assert line is not None and line.startswith("too many images to look")

@@ -7,8 +7,10 @@ from leanvit.data.images import ImageSet
 
 def seen_images(train: ImageSet, val: ImageSet, test: ImageSet) -> dict[str, int]:
     """How many images stand, pixel by pixel, also in a set that training or its choices look at:
-    of ``val`` in ``train``, of ``test`` in either. Files that are decoded on demand are not looked
-    at, it would take as long as an epoch."""
+    of ``val`` in ``train``, of ``test`` in either. Nothing, where a set is files that are decoded
+    on demand: it would take as long as an epoch."""
+    if not all(isinstance(each.images, Tensor) for each in (train, val, test)):
+        return {}
     known, chosen = set(_digests(train)), _digests(val)
     shown = known.union(chosen)
     return {
@@ -18,7 +20,9 @@ def seen_images(train: ImageSet, val: ImageSet, test: ImageSet) -> dict[str, int
 
 
 def seen_line(seen: dict[str, int], val: ImageSet, test: ImageSet) -> str | None:
-    """The same as a warning, where there are any."""
+    """The same as a warning, where there are any, or none were looked for."""
+    if not seen:
+        return "too many images to look whether some of them stand in several sets"
     told = []
     if seen["val"]:
         told.append(f"{seen['val']:,} of {len(val):,} validation images are training images")
@@ -31,8 +35,7 @@ def seen_line(seen: dict[str, int], val: ImageSet, test: ImageSet) -> str | None
 
 
 def _digests(data: ImageSet) -> list[int]:
-    if not isinstance(data.images, Tensor):
-        return []
+    assert isinstance(data.images, Tensor)
     images = data.images.permute(0, 2, 3, 1).numpy()  # as they lie in memory
     # 64 bits of SipHash, the fastest at hand: of a million images two would agree by chance in one
     # of ten million sets
