@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from image_trees import pixels_of
 from PIL import Image, ImageOps
 
-from leanvit.data.pixels import Fit, decode, endings
+from leanvit.data.pixels import Fit, decode, endings, formats
 
 GREY = pixels_of(0)[..., 0]
 WIDE = GREY.astype(np.uint16) * 257
@@ -226,3 +227,29 @@ def test_what_pillow_reads_is_read(tmp_path: Path, ending: str, kind: str) -> No
 
 def test_no_documents_films_or_measurements() -> None:
     assert not endings() & {".pdf", ".eps", ".ps", ".mpg", ".h5", ".fits", ".wmf", ".txt", ".npy"}
+
+
+def test_16_bits_of_a_png_in_colour_are_their_high_byte() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (8, 8, 3)).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)),
+             (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]  # fmt: skip
+    chunks = [struct.pack(">I", len(data)) + name + data
+              + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts]  # fmt: skip
+    pixels = decode(io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)), 8)
+    assert np.array_equal(pixels, values >> 8)
+    assert np.abs(pixels - np.round(values / 257)).max() == 1
+
+
+def test_large_images_are_read_without_a_word_and_huge_ones_refused(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Pillow warns from its limit on, and refuses from twice that."""
+    formats.cache_clear()  # pytest has put aside what is said at first use
+    for limit in (64, 63, 32):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        assert decode(saved(GREY, "PNG"), 8).shape == (8, 8, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 31)
+    with pytest.raises(Image.DecompressionBombError, match="64 pixels"):
+        decode(saved(GREY, "PNG"), 8)
+    assert not recwarn

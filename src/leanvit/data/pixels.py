@@ -5,6 +5,7 @@ An export carries this file, so that it decodes as training does: it needs numpy
 
 import functools
 import logging
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +30,8 @@ TURNS = {
 def formats() -> tuple[str, ...]:
     """Pillow's names of what is read here, the usual ones first."""
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it says comes without a file's name
+    # it refuses images from 179 megapixels on, and warns of those of half of that, which are read
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     Image.preinit()
     Image.init()
     return tuple(name for name in Image.ID if name not in NO_PICTURES)
@@ -44,13 +47,15 @@ def endings() -> frozenset[str]:
 def decode(file: Any, image_size: int, fit: Fit = "stretch") -> np.ndarray:
     """One image file as RGB uint8 (image_size, image_size, 3).
 
-    Turned as its EXIF data say, what is transparent on white, 16 bits scaled by their range, of
-    several frames or pages the first. Another shape is resized bilinearly: stretched; cropped, to
+    Turned as its EXIF data say, what is transparent on white, 16 bits scaled by their range (of
+    a PNG or TIFF in colour Pillow reads the high byte alone, at most one less), of several frames
+    or pages the first. Another shape is resized bilinearly: stretched; cropped, to
     the largest square in its middle; or padded with white.
 
     Raises:
         ValueError: pixels without a known range: floats, signed or 32-bit integers.
         OSError, SyntaxError: whatever Pillow says of a file that is no image.
+        Image.DecompressionBombError: more than 179 megapixels.
     """
     try:
         image = Image.open(file, formats=formats())
