@@ -6,10 +6,13 @@ import shutil
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from image_trees import refused, tar_of, write_image, write_tree, zip_of
 
+from leanvit.data.course import course
+from leanvit.data.folder import folder, images_of_classes
 from leanvit.data.source import open_source
 from leanvit.errors import LeanvitError
 
@@ -287,3 +290,56 @@ def test_a_link_to_nowhere_is_listed(tree: Path) -> None:
     assert "a/gone.png" in source.files
     with pytest.raises(FileNotFoundError):
         source.read("a/gone.png")
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar"])
+def test_an_archive_of_windows_is_read(tree: Path, tmp_path: Path, name: str) -> None:
+    """Its names have a backslash between their parts, also those of folders."""
+    content = {f"a\\{i}.png": (tree / "a" / f"{i}.png").read_bytes() for i in range(3)}
+    if name == "a.zip":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for each, data in {"a\\": b"", **content}.items():
+                archive.writestr(each, data)
+    else:
+        with tarfile.open(tmp_path / name, "w") as archive:
+            for each, data in content.items():
+                member = tarfile.TarInfo(each)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    source = open_source(tmp_path / name)
+    assert source.classes_below("") == {"a": ["a/0.png", "a/1.png", "a/2.png"]}
+    assert source.read("a/2.png") == content["a\\2.png"]
+
+
+def test_an_archive_of_both_signs_is_told_so(tree: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tree / "a" / "0.png", "data/train\\a\\0.png")
+    message = refused(open_source(tmp_path / "a.zip").classes_below, "data/train")
+    assert "its names have \\ as well as /" in message
+
+
+def test_another_tree_is_refused_before_it_is_walked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``/`` and ``/proc`` are, for every source of folders; also where a part is not listed."""
+    deep = tmp_path / "tree" / "usr" / "share" / "deep"
+    (deep / "deeper").mkdir(parents=True)
+    (tmp_path / "tree" / "etc").mkdir()
+    real, listed = os.scandir, []
+
+    def scandir(folder: Path) -> Any:
+        listed.append(folder)
+        if Path(folder).name == "etc":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    root = str(tmp_path / "tree")
+    place = str(tmp_path / "data"), 8
+    for message in (
+        refused(folder, root, *place),
+        refused(course, root, *place),
+        refused(images_of_classes, root, ("ant", "bee"), *place),
+    ):
+        assert root in message
+    assert deep.parent not in listed and deep not in listed

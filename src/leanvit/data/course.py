@@ -19,7 +19,7 @@ from leanvit.data.source import Source, open_source
 from leanvit.errors import LeanvitError
 from leanvit.values import Count
 
-TRAIN_FOLDER, TEST_FOLDER = "CIFAR10_imbalance", "CIFAR10_balance"
+FOLDERS = TRAIN_FOLDER, TEST_FOLDER = "CIFAR10_imbalance", "CIFAR10_balance"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
 
@@ -51,9 +51,9 @@ def course(
             "name it by data.source=",
             file=sys.stderr,
         )
-    opened = open_source(places[0])
+    opened = open_source(places[0], lambda source: [_find(source, each) for each in FOLDERS])
     parts = []
-    for folder in (TRAIN_FOLDER, TEST_FOLDER):
+    for folder in FOLDERS:
         tree = opened.classes_below(_find(opened, folder))
         classes = _class_names(tree, opened)
         named: dict[str, list[str]] = {}

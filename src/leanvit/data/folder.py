@@ -29,13 +29,13 @@ def folder(
     Raises:
         LeanvitError: a missing or empty folder, or a class that training lacks.
     """
-    opened = open_source(_given(source))
+    opened = open_source(_given(source), _refuse_without_parts)
     top = _top(opened)
     cache_dir = Path(data_dir) / "cache"
     trees = {
         part: opened.classes_below(f"{top}{part}")
         for part in ("train", "test", "val")
-        if part != "val" or _has(opened, f"{top}val")
+        if part != "val" or opened.has(f"{top}val")
     }
     classes = tuple(trees["train"])
     sets = {}
@@ -70,18 +70,22 @@ def images_of_classes(
     Raises:
         LeanvitError: a folder that is no class of the net.
     """
-    opened = open_source(_given(source))
-    test = next((f"{top}test" for top in ("", _top(opened)) if _has(opened, f"{top}test")), "")
     has_digits = any(letter.isdigit() for label in classes for letter in label)
     indices = {} if has_digits else {str(k): label for k, label in enumerate(classes)}
     known = indices | {label: label for label in classes}
+
+    def refuse_others(source: Source) -> None:
+        for label in sorted(source.labels_below(_test(source))):
+            if label not in known:
+                raise LeanvitError(
+                    f"class folder {label!r} in {source.path} is none of the net's classes: rename "
+                    f"or remove it, they are {', '.join(classes)}"
+                )
+
+    opened = open_source(_given(source), refuse_others)
+    refuse_others(opened)
     tree: dict[str, list[str]] = {}
-    for label, names in opened.classes_below(test).items():
-        if label not in known:
-            raise LeanvitError(
-                f"class folder {label!r} in {opened.path} is none of the net's classes: rename or "
-                f"remove it, they are {', '.join(classes)}"
-            )
+    for label, names in opened.classes_below(_test(opened)).items():
         if label in indices:
             print(f"class folder {label} is taken for class {known[label]}", file=sys.stderr)
         tree.setdefault(known[label], []).extend(names)
@@ -95,19 +99,23 @@ def _given(source: str | None) -> Path:
     return Path(source)
 
 
-def _has(source: Source, folder: str) -> bool:
-    return any(name == folder or name.startswith(f"{folder}/") for name in _names(source))
+def _refuse_without_parts(source: Source) -> None:
+    top = _top(source)
+    for part in ("train", "test"):
+        if not source.has(f"{top}{part}"):
+            raise source.no_classes(f"{top}{part}")
 
 
-def _names(source: Source) -> list[str]:
-    return [*source.files, *source.folders]
+def _test(source: Source) -> str:
+    """The folder of the classes to evaluate on."""
+    return next((f"{top}test" for top in ("", _top(source)) if source.has(f"{top}test")), "")
 
 
 def _top(source: Source) -> str:
     """ "" where train/ lies at the top, "x/" where the copy is nested in one folder x."""
-    if _has(source, "train"):
+    if source.has("train"):
         return ""
-    tops = {name.split("/")[0] for name in _names(source)}
-    if len(tops) == 1 and _has(source, f"{(only := tops.pop())}/train"):
+    tops = {name.split("/")[0] for name in (*source.files, *source.folders)}
+    if len(tops) == 1 and source.has(f"{(only := tops.pop())}/train"):
         return f"{only}/"
     return ""

@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -50,6 +51,11 @@ class Source:
         elif is_hidden(above := name.rpartition("/")[0]):
             self.add_folder(above)
 
+    def has(self, folder: str) -> bool:
+        """Whether there is such a folder."""
+        names = (*self.files, *self.folders)
+        return any(name == folder or name.startswith(f"{folder}/") for name in names)
+
     def add_folder(self, name: str) -> None:
         """List a folder."""
         above, _, own = name.rpartition("/")
@@ -66,19 +72,16 @@ class Source:
         """
         prefix = f"{folder}/" if folder else ""
         depth = len(PurePosixPath(folder).parts)
-        found: dict[str, list[str]] = {}
-        for name in self.folders:
-            if name.startswith(prefix) and len(PurePosixPath(name).parts) == depth + 1:
-                found[name.removeprefix(prefix)] = []
+        found: dict[str, list[str]] = {label: [] for label in self.labels_below(folder)}
         loose = 0
         for name in sorted(self.files):
             parts = PurePosixPath(name).parts
             if name.startswith(prefix) and len(parts) > depth + 1:
                 found.setdefault(parts[depth], []).append(name)
             loose += name.startswith(prefix) and len(parts) == depth + 1
-        place = f"{self.path}/{folder}".rstrip("/")
+        place = self.path / folder
         if not found:
-            raise LeanvitError(f"no class folders in {place}: expected {place}/<class>/<image>")
+            raise self.no_classes(folder)
         for label, names in found.items():
             if not names:
                 others = kinds_of([n for n in self.others if n.startswith(f"{prefix}{label}/")])
@@ -96,6 +99,22 @@ class Source:
             print(f"left out of {place}: {'; '.join(left_out)}", file=sys.stderr)
         return dict(sorted(found.items()))
 
+    def labels_below(self, folder: str) -> set[str]:
+        """Names of the folders in a folder; an archive may list them by their files alone."""
+        depth = len(PurePosixPath(folder).parts)
+        prefix = f"{folder}/" if folder else ""
+        above = [name for name in self.folders if name.startswith(prefix)]
+        above += [str(PurePosixPath(name).parent) for name in self.files if name.startswith(prefix)]
+        parts = (PurePosixPath(name).parts for name in set(above))
+        return {each[depth] for each in parts if len(each) > depth}
+
+    def no_classes(self, folder: str) -> LeanvitError:
+        """Why there are none in a folder."""
+        place, why = self.path / folder, ""
+        if not self.path.is_dir() and any("\\" in name for name in self.files):
+            why = "; its names have \\ as well as /, pack it again with / alone"
+        return LeanvitError(f"no class folders in {place}: expected {place}/<class>/<image>{why}")
+
     def fingerprint(self, names: list[str]) -> str:
         """Changes when any of these files is added, removed, renamed or written again."""
         digest = hashlib.sha256(self.place.encode(errors="surrogateescape"))
@@ -104,14 +123,19 @@ class Source:
         return digest.hexdigest()
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path, look: Callable[[Source], object] = lambda source: None) -> Source:
     """List a folder, a zip or a (compressed) tar.
+
+    Args:
+        look: refuses what is laid out otherwise, by what lies in the folder and in the folders in
+            it: the whole of another one, as of ``/``, is not walked through.
 
     Raises:
         LeanvitError: nothing there, or neither a folder nor a readable archive.
     """
     path = path.expanduser()
     if path.is_dir():
+        look(_folder(path, depth=2))
         return _folder(path)
     if not path.exists():
         raise LeanvitError(f"data source {path} does not exist: give data.source=<folder or zip>")
@@ -149,7 +173,11 @@ def kinds_of(names: list[str]) -> str:
     return ", ".join([*told, f"{rest:,} others"] if rest else told)
 
 
-def _folder(path: Path) -> Source:
+def _folder(path: Path, depth: int | None = None) -> Source:
+    """
+    Args:
+        depth: of the folders that are listed, and then without the stamps of files; ``None``: all.
+    """
     source = Source(path, lambda name: read_file(path / name), str(path.resolve()))
 
     def walk(folder: Path, above: frozenset[tuple[int, int]]) -> None:
@@ -162,10 +190,15 @@ def _folder(path: Path) -> Source:
                 name = inner.relative_to(path).as_posix()
                 # a link that leads round in a circle is no folder to pathlib, an error to os
                 if not (inner.is_dir() if entry.is_symlink() else entry.is_dir()):
-                    source.add(name, _stamp(entry))
-                else:
-                    source.add_folder(name)
-                    if not is_hidden(name):
+                    source.add(name, _stamp(entry) if depth is None else "")
+                    continue
+                source.add_folder(name)
+                if is_hidden(name):
+                    continue
+                if depth is None:
+                    walk(inner, above | {here})
+                elif len(above) + 1 < depth:
+                    with suppress(OSError):  # said where all of it is listed
                         walk(inner, above | {here})
 
     try:
@@ -189,24 +222,33 @@ def _stamp(entry: os.DirEntry[str]) -> str:
 
 def _zip(path: Path) -> Source:
     archive = zipfile.ZipFile(path)
+    parts = _separator(archive.namelist())
+    members = {info.filename.replace(parts, "/"): info for info in archive.infolist()}
 
     def read(name: str) -> bytes:
-        refuse_large(archive.getinfo(name).file_size)  # of a kilobyte, gigabytes can become
-        return archive.read(name)
+        refuse_large(members[name].file_size)  # of a kilobyte, gigabytes can become
+        return archive.read(members[name])
 
     source = Source(path, read)  # checksums tell it apart wherever it lies
-    for info in archive.infolist():
-        if info.is_dir():
-            source.add_folder(info.filename.rstrip("/"))
+    for name, info in members.items():
+        if name.endswith("/"):
+            source.add_folder(name.rstrip("/"))
         else:
-            source.add(info.filename, f"{info.file_size} {info.CRC:08x}")
+            source.add(name, f"{info.file_size} {info.CRC:08x}")
     return source
+
+
+def _separator(names: list[str]) -> str:
+    """Between the parts of an archive's names; packed on Windows, some have ``\\``."""
+    return "/" if any("/" in name for name in names) else "\\"
 
 
 def _tar(path: Path) -> Source:
     archive = tarfile.open(path)  # noqa: SIM115  (read for as long as the source lives)
     _refuse_cut_off(archive)
-    members = {PurePosixPath(member.name).as_posix(): member for member in archive.getmembers()}
+    parts = _separator(archive.getnames())
+    members = {PurePosixPath(member.name.replace(parts, "/")).as_posix(): member
+               for member in archive.getmembers()}  # fmt: skip
 
     def read(name: str) -> bytes:
         refuse_large(members[name].size)
