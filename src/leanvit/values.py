@@ -10,20 +10,21 @@ from difflib import get_close_matches
 from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import ConfigDict, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from leanvit.errors import LeanvitError
 
 Whole = Annotated[int, Ge(0)]
 Count = Annotated[int, Ge(1)]
-Positive = Annotated[FiniteFloat, Gt(0)]
-NonNegative = Annotated[FiniteFloat, Ge(0)]
-Share = Annotated[FiniteFloat, Ge(0), Le(1)]  # a probability, a part of a whole
-Between = Annotated[FiniteFloat, Gt(0), Lt(1)]  # neither nothing nor all
-PositiveShare = Annotated[FiniteFloat, Gt(0), Le(1)]
-ShareBelowOne = Annotated[FiniteFloat, Ge(0), Lt(1)]
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]  # a probability, a part of a whole
+Between = Annotated[float, Gt(0), Lt(1)]  # neither nothing nor all
+PositiveShare = Annotated[float, Gt(0), Le(1)]
+ShareBelowOne = Annotated[float, Ge(0), Lt(1)]
 
-STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)  # 1 is a float; true is no number
+# 1 is a float, true is no number; inf and nan are none that a file or a loss could have
+STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 def check(taker: Callable[..., Any], values: Mapping[str, Any], where: str = "") -> None:

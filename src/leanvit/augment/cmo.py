@@ -25,7 +25,6 @@ Deviations:
 
 import torch
 from jaxtyping import Float, Float64, Int64
-from pydantic import FiniteFloat
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -49,7 +48,7 @@ class CMO:
         self,
         num_classes: Count,
         alpha: Positive = 1.0,
-        exponent: FiniteFloat = 1.0,
+        exponent: float = 1.0,
         probability: Share = 0.5,
     ) -> None:
         self.cutmix, self.exponent = CutMix(num_classes, alpha, probability), exponent

@@ -36,7 +36,7 @@ class Remix(MixUp):
     Args:
         class_counts: training images per class.
         alpha: of the Beta distribution; larger mixes more evenly.
-        kappa: from this ratio of class counts on, the rarer class is favoured; inf is mixup.
+        kappa: from this ratio of class counts on, the rarer class is favoured; large is mixup.
         tau: a majority image with less than this share of the picture loses its label; 0 is mixup.
         probability: of mixing a batch at all; an unmixed batch has one-hot targets.
     """

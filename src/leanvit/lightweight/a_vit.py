@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
-from pydantic import FiniteFloat
 from torch import Tensor, nn
 
 from leanvit.contracts import Method
@@ -81,7 +80,7 @@ class AViT(Method):
         net: nn.Module,
         target_depth: PositiveShare = 0.5,
         gamma: Positive = 5.0,
-        beta: FiniteFloat = -10.0,
+        beta: float = -10.0,
         ponder_weight: NonNegative = 5e-4,
         prior_weight: NonNegative = 0.1,
     ) -> None:

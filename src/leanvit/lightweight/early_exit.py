@@ -28,7 +28,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, Int64
-from pydantic import FiniteFloat
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -79,7 +78,7 @@ class EarlyExit(Method):
         distillation: NonNegative = 0.0,
         temperature: Positive = 3.0,
         criterion: Criterion = "max_probability",
-        threshold: FiniteFloat = 0.9,
+        threshold: float = 0.9,
         target: str | None = None,
     ) -> None:
         super().__init__()

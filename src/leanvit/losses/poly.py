@@ -15,7 +15,6 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge
-from pydantic import FiniteFloat
 from torch import nn
 
 from leanvit.losses.soft_targets import Logits, Scalar, Targets, shares, smooth
@@ -35,7 +34,7 @@ class PolyLoss(nn.Module):
 
     def __init__(
         self,
-        epsilon: Annotated[FiniteFloat, Ge(-1)] = 2.0,
+        epsilon: Annotated[float, Ge(-1)] = 2.0,
         label_smoothing: ShareBelowOne = 0.0,
     ) -> None:
         super().__init__()
