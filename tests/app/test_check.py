@@ -15,6 +15,7 @@ from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call, nothing_stays_chang
 
 from leanvit.app import compress, jobs, pretrain, processes, train, words
 from leanvit.app.build import make
+from leanvit.app.check import check_readout
 from leanvit.app.nets import build_net
 from leanvit.errors import LeanvitError
 
@@ -288,3 +289,18 @@ def test_what_a_yaml_leaves_out_is_offered_or_named() -> None:
     sampler = OmegaConf.create({"_target_": "leanvit.samplers.shuffle.Shuffle"})
     with pytest.raises(LeanvitError, match=r"^Shuffle wants labels: .* _partial_: true where"):
         make(sampler, "sampler")
+
+
+def test_a_readout_by_its_place_is_not_taken_to_another_size(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    first = leave_first_stage(tmp_path / "first", *SHAPES, "model.readout=token:37")
+    again = ["data=shapes", f"pretrained={first}", "trainer=cpu"]
+    line = refused(*again, "data.image_size=64")
+    assert "model.readout=token:37" in line and "32 pixels, of 64 it is another place" in line
+    assert "add model=vit model.readout=" in line
+    chosen = request_of(*again, "data.image_size=64", "model=vit", "model.readout=token:9")
+    for asked in (chosen, request_of(*again)):
+        check_readout(asked)
+    at_the_front = leave_first_stage(tmp_path / "cls", *SHAPES, "model.readout=token:0")
+    check_readout(request_of("data=shapes", f"pretrained={at_the_front}", "data.image_size=64"))

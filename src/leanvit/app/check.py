@@ -40,6 +40,7 @@ def check_training(request: Request) -> None:
     """
     config = request.config
     check_run(request)
+    check_readout(request)
     check_values(config)
     if config.max_epochs == 0 and not (config.get("lightweight") and request.begins):
         raise LeanvitError("max_epochs=0 must be at least 1: only a net taken over may stay as is")
@@ -93,6 +94,25 @@ def check_run(request: Request) -> None:
         raise LeanvitError(
             f"pretrained={request.begins.path} has no trained classifier: {wanting} wants a run of "
             "train.py"
+        )
+
+
+def check_readout(request: Request) -> None:
+    """See that a readout by its place reads what the first stage read.
+
+    Raises:
+        LeanvitError: at another image size the same number is another place.
+    """
+    begins, config = request.begins, request.config
+    readout = str(config.model.get("readout"))
+    if begins is None or not readout.startswith("token:") or readout == "token:0":
+        return
+    size, before = (each.model.get("input_size") or each.data.image_size
+                    for each in (config, begins.config))  # fmt: skip
+    if size != before and "model.readout" not in request.given:
+        raise LeanvitError(
+            f"model.readout={readout} of pretrained={begins.path} was chosen for {before} pixels, "
+            f"of {size} it is another place: add model={request.choices['model']} model.readout="
         )
 
 
