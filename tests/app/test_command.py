@@ -88,10 +88,19 @@ def test_an_entry_script_is_a_docstring_and_a_call(script: str) -> None:
 
 def test_m_stands_first_or_last() -> None:
     for arguments in (["-m", "a=1,2"], ["a=1,2", "-m"], ["--multirun", "a=1", "b=2"], ["-m"], []):
-        check_flags(arguments)
+        check_flags(arguments, "train")
     for arguments in (["a=1", "-m", "b=2"], ["a=1", "--multirun", "-m", "b=2"]):
         with pytest.raises(HydraException, match="-m stands before all choices, or after them"):
-            check_flags(arguments)
+            check_flags(arguments, "train")
+
+
+def test_what_a_command_needs_is_not_left_out() -> None:
+    """By ``~``; what may be missing is, and what is not there is told of where it is composed."""
+    for key in ("~logger", "~classifier=none", "~mix@late.mix", "~data.source", "~classif"):
+        check_flags([key], "train")
+    for command, key in (("train", "model"), ("train", "seed"), ("compress", "method=prune")):
+        with pytest.raises(HydraException, match=f"~{key[:5]}.*leaves out what {command}.py needs"):
+            check_flags(["a=1", f"~{key}"], command)
 
 
 @pytest.mark.parametrize(

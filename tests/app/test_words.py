@@ -1,11 +1,13 @@
 """What went wrong, as one line that names the thing and the mend."""
 
 import errno
+import os
 import shlex
+import subprocess
 
 import pytest
 import torch
-from composed import config_of
+from composed import config_of, request_of
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -134,3 +136,45 @@ def test_a_value_that_refers_to_nothing_names_its_key() -> None:
     with pytest.raises(Exception) as caught:
         OmegaConf.to_container(config_of("outputs=/x/${5}"), resolve=True)
     assert words.explain(caught.value).startswith("outputs: ")
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("~classif", "did you mean classifier"),
+        ("~mix@late.mi", "did you mean mix@late.mix"),
+        ("~model.dimm", "no choice here has it"),
+        ("~loss=focal", "loss= is not focal here, ~loss leaves out whatever it is"),
+    ],
+)
+def test_a_slip_in_what_is_left_out(word: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/x/train.py", word])
+    with pytest.raises(Exception) as caught:
+        config_of(word)
+    line = words.explain(caught.value)
+    assert line.startswith(word) and hint in line and "\n" not in line
+
+
+def test_a_classifier_that_is_left_out_is_none() -> None:
+    assert request_of("~classifier").classifier is None
+
+
+@pytest.mark.parametrize("value", ["/a/${x}", '"/a/${x}"', "'/a/\\${x}'", '"/a/${x"', "${x:1}"])
+def test_a_path_with_what_stands_for_a_value(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is escaped: what a run keeps is plain."""
+    for data, key in (("folder", "data.source"), ("shapes", "outputs")):
+        word = f"{key}={value}"
+        monkeypatch.setattr("sys.argv", ["train.py", "seed=1", word])
+        with pytest.raises(Exception) as caught:
+            request_of(f"data={data}", word)
+        line = words.explain(caught.value)
+        assert line.startswith(f"{key}= cannot be {value}: ${{...}} stands for another value")
+
+
+def test_a_path_that_one_line_cannot_show_is_quoted_for_a_shell() -> None:
+    value = "/x\n\u0085y\t'\\n = é\udcff"
+    with pytest.raises(Exception) as caught:
+        request.parse([f"data.source={value}"])
+    shown = words.explain(caught.value).partition(" want quotes: ")[2]
+    said = subprocess.run(["bash", "-c", f"printf %s {shown}"], capture_output=True, check=True)
+    assert request.parse([os.fsdecode(said.stdout)]) == {"data.source": value}

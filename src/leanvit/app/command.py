@@ -26,6 +26,7 @@ CONF = names.CONF
 LISTS = ("run", "against", "what")  # in these values of one command a comma makes a list
 HELP = {"-h", "--help"}
 MULTIRUN = {"-m", "--multirun"}
+MAY_MISS = ("classifier", "lightweight", "logger", "experiment", "sweep")  # of choices
 
 
 def train(command: str) -> None:
@@ -60,7 +61,7 @@ def train(command: str) -> None:
             sys.exit(1)
 
     def main() -> None:
-        check_flags(sys.argv[1:])
+        check_flags(sys.argv[1:], command)
         task()
 
     spoken(main)
@@ -84,12 +85,16 @@ def spoken(main: Callable[[], None]) -> None:
         sys.exit(words.say(error))
 
 
-def check_flags(arguments: Sequence[str]) -> None:
-    """See that ``-m`` stands where Hydra finds it.
+def check_flags(arguments: Sequence[str], command: str) -> None:
+    """See that ``-m`` stands where Hydra finds it, and that ``~key`` leaves out nothing needed.
 
     Raises:
-        HydraException: between choices.
+        HydraException: ``-m`` between choices, or a command cannot do without.
     """
+    needed = {key for key in names.keys_of(command) if key not in MAY_MISS and "@" not in key}
+    for key in (each[1:].partition("=")[0] for each in arguments if each.startswith("~")):
+        if key in needed:
+            raise HydraException(f"~{key} leaves out what {command}.py needs: give another {key}=")
     inner = [each in MULTIRUN for each in arguments[1:-1]]
     if any(inner):
         raise HydraException("-m stands before all choices, or after them")

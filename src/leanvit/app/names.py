@@ -179,6 +179,19 @@ def shorter(
     return max(found, key=lambda each: each[1], default=None)
 
 
+def keys_of(command: str) -> list[str]:
+    """Choices and values of a command, by its file in conf/; of another one, those of train."""
+    values = _keys(command)
+    defaults = values.pop("defaults", None) or (values := _keys("train")).pop("defaults")
+    choices = [key for each in defaults if isinstance(each, dict) for key in each]
+    return [key for key in (*choices, *values) if key != "hydra" and " " not in key]
+
+
+def _keys(command: str) -> dict[str, Any]:
+    path = CONF / f"{command}.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def module_name(chosen: Mapping[str, Any] | None) -> str | None:
     """What older runs, which kept no names of choices, chose: a module had its choice's name."""
     return str(chosen["_target_"]).split(".")[-2] if chosen and "_target_" in chosen else None

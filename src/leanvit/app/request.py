@@ -185,7 +185,7 @@ def _settled(config: DictConfig) -> DictConfig:
 def _wants_begin(config: DictConfig, choices: Mapping[str, str | None]) -> bool:
     if config.pretrained == "":  # an empty variable of the shell would cost a training
         raise LeanvitError("pretrained= is empty: give a directory, or leave it out")
-    if not config.pretrained and choices.get("classifier") != "none":
+    if not config.pretrained and choices.get("classifier") not in (None, "none"):
         raise LeanvitError(
             "classifier= is a second stage: add pretrained=<directory of a finished run>"
         )
@@ -255,7 +255,7 @@ def _taken_over(
         for key in ("seed", "split_seed", "val_fraction"):
             if key not in given:
                 config[key] = kept[key]
-    if choices.get("classifier") != "none" and config.lightweight:
+    if choices.get("classifier") not in (None, "none") and config.lightweight:
         raise LeanvitError(
             f"classifier= does not fit lightweight={choices['lightweight']}: choose the "
             "classifier first, and lightweight= in a stage after it"

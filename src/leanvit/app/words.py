@@ -7,6 +7,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
@@ -78,22 +79,27 @@ def _explained(error: BaseException) -> str:
         return _unknown_choice(cause)
     if isinstance(cause, OverrideParseException):
         return _unreadable(cause.override)
+    text = " ".join(str(cause).split())
+    is_composing = isinstance(cause, HydraException | OmegaConfBaseException)
+    if is_composing and (line := _unresolved(text, sys.argv[1:])):
+        return line
+    if isinstance(cause, InterpolationKeyError):
+        # Hydra's own places are made of outputs
+        key = "outputs" if str(cause.full_key).startswith("hydra.") else cause.full_key
+        return f"{key}: {str(cause).splitlines()[0]}, which ${{...}} refers to"
     if isinstance(cause, OmegaConfBaseException):
-        if isinstance(cause, InterpolationKeyError):
-            # Hydra's own places are made of outputs
-            key = "outputs" if str(cause.full_key).startswith("hydra.") else cause.full_key
-            return f"{key}: {str(cause).splitlines()[0]}, which ${{...}} refers to"
-        return _unknown_key(cause) or " ".join(str(cause).split())
+        return _unknown_key(cause) or text
     if isinstance(cause, OSError) and (line := files.told(cause)):
         return line
     if "shared memory" in str(cause):  # of torch's DataLoader, whose workers pass images by it
         return "too little shared memory in /dev/shm: give it more, or num_workers=0"
     if _is_out_of_memory(cause):
         return "out of memory: lower batch_size, or choose a smaller model"
-    text = " ".join(str(cause).split())
     if text.startswith("Config group override must be a string"):
         return _nameless(sys.argv[1:]) or text
-    if foreign := re.match("Could not (?:override|delete) '(.*?)'. No match", text):
+    if lost := re.match("Could not delete (?:from config. )?'(.*?)'", text):
+        return _not_there(lost[1])
+    if foreign := re.match("Could not override '(.*?)'. No match", text):
         return f"there is no choice of {foreign[1]} here: --help tells what there is"
     if several := re.match(r"Ambiguous value for argument '(.*?)' 1\.", text):
         line = f"{several[1]} gives several values: for a grid of them add -m"
@@ -116,7 +122,38 @@ def quoted(override: str) -> str:
     key, _, value = override.partition("=")
     # a backslash counts only before a quotation mark
     inner = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + (found[2] and '\\"'), value)
-    return shlex.quote(f'{key}="{inner}"')
+    word = f'{key}="{inner}"'
+    if word.isprintable():
+        return shlex.quote(word)
+    # $'...' of a shell has escapes, for the bytes of what one line cannot show
+    escaped = re.sub(r"[\\']", r"\\\g<0>", word)
+    told = (each if each.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(each))
+            for each in escaped)  # fmt: skip
+    return f"$'{''.join(told)}'"
+
+
+def _unresolved(text: str, arguments: Sequence[str]) -> str | None:
+    """A value with ``${`` that stands for no other value, most often a path."""
+    if "nterpolation" not in text and "${" not in text:
+        return None
+    for word in arguments:
+        key, _, value = word.partition("=")
+        if "${" in value:
+            return (
+                f"{key}= cannot be {value}: ${{...}} stands for another value, and there is none "
+                "of that name; of a path with these signs, give a link to it"
+            )
+    return None
+
+
+def _not_there(left_out: str) -> str:
+    """``~key`` or ``~key=choice`` of what is not there."""
+    key, equals, choice = left_out.partition("=")
+    known = names.keys_of(Path(sys.argv[0]).stem)
+    if key in known and equals:
+        return f"~{left_out}: {key}= is not {choice} here, ~{key} leaves out whatever it is"
+    hint = nearest(key, known) if "." not in key or "@" in key else "no choice here has it"
+    return f"~{left_out} leaves out what is not there: {hint}"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -152,7 +189,7 @@ def _unknown_key(error: OmegaConfBaseException) -> str | None:
     if "Missing mandatory value" in str(error):
         return f"{error.full_key} must be given: {error.full_key}=..."
     root = error.parent_node._get_root()
-    if isinstance(root, DictConfig) and "classes" in root:  # not composed, but kept by a run
+    if isinstance(root, DictConfig) and "choices" in root:  # not composed, but kept by a run
         return (
             f"the run's config.yaml has no {error.full_key}: it is damaged, or of another version: "
             "train again"
