@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from composed import leave_first_stage, request_of
+from omegaconf import OmegaConf
 from scripts import ROOT, TINY_DATA, TINY_VIT, call
 
 from leanvit.app import words
 from leanvit.app.finished import Run, find, outputs_beside, outputs_of
+from leanvit.app.jobs import keep_config
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.runs import read_run
 
@@ -104,3 +106,17 @@ def test_an_empty_name_is_no_run() -> None:
     for command, key in [("compress", "run"), ("train", "lightweight=distill lightweight.teacher")]:
         with pytest.raises(LeanvitError, match="empty: give its directory"):
             request_of(*f"{key}=".split(), command=command)
+
+
+def test_any_name_of_a_folder_is_a_class(tmp_path: Path) -> None:
+    """Also what OmegaConf would work out, what YAML reads otherwise, and what ends a line."""
+    names = ("${x}", "${x", "\\${oc.env:HOME}", "???", "a\x85b", "\u2028", "b\nc", "\ufeff", "1e3",
+             "null", "é 猫", "\udcff", "- a: b", "")  # fmt: skip
+    asked = request_of("data=folder", "data.source='/x\u0085y'")
+    keep_config(asked.config, asked.choices, tmp_path, names)
+    run = Run(tmp_path)
+    assert run.classes == names
+    assert run.config.data == asked.config.data and run.choices == asked.choices
+    with pytest.raises(LeanvitError, match="worked out when read"):
+        keep_config(OmegaConf.merge(asked.config, {"outputs": "\\${x}"}), {}, tmp_path, names)
+        _ = Run(tmp_path).config

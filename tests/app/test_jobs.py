@@ -187,5 +187,9 @@ def test_more_epochs_than_a_finished_run_are_said_to_begin_anew(
         told[words] = capsys.readouterr().err
     line = told.pop("max_epochs=20")
     assert f"{first} is the same training with max_epochs=10" in line
-    assert f"pretrained={first} begins with its weights" in line
+    assert f"pretrained={first} begins with its weights and a new head" in line
     assert set(told.values()) == {""}
+    lighter = ["trainer=cpu", "model=vit", "lightweight=tome"]
+    leave_first_stage(tmp_path, *lighter, "max_epochs=10")
+    jobs.tell_of_shorter("train", request_of(*asked, *lighter, "max_epochs=20"))
+    assert "begins with its weights, those of the head, too\n" in capsys.readouterr().err

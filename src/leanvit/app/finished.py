@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from leanvit.app import names
@@ -24,8 +24,8 @@ from leanvit.errors import LeanvitError
 METRICS = "metrics.json"
 TOLD = (METRICS, "pretraining.json")  # of train.py, eval.py and compress.py; of pretrain.py
 
-# without these values no net can be built again
-NEEDED = ("classes", "seed", "model._target_", "data._target_")
+# without these values, and the classes, no net can be built again
+NEEDED = ("seed", "model._target_", "data._target_")
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,19 @@ class Run:
 
     path: Path
 
-    @cached_property
+    @property
     def kept(self) -> DictConfig:
-        """The resolved config that it was made with, as it was written.
+        """The resolved config that it was made with, as it was written."""
+        return self._written[0]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of its classes."""
+        return self._written[1]
+
+    @cached_property
+    def _written(self) -> tuple[DictConfig, tuple[str, ...]]:
+        """Config and classes; a class may have a name that means something to OmegaConf.
 
         Raises:
             LeanvitError: not a run directory, its config is damaged, or names what is none of
@@ -46,12 +56,15 @@ class Run:
         if not path.exists():
             raise LeanvitError(f"{self.path} is no run directory: it has no config.yaml")
         try:
-            kept = OmegaConf.load(path)
-            if not isinstance(kept, DictConfig):
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
                 raise ValueError("it holds no values by name")
+            classes = values.pop("classes", None)
+            kept = OmegaConf.create(values)
             missing = [key for key in NEEDED if OmegaConf.select(kept, key) is None]
-            if not missing and not isinstance(kept.classes, ListConfig):
-                raise ValueError(f"classes={kept.classes} is no list")
+            missing = missing if classes is not None else ["classes", *missing]
+            if not missing and not isinstance(classes, list):
+                raise ValueError(f"classes={classes} is no list")
         except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
             line = " ".join(str(error).split())
             raise LeanvitError(f"{path} is damaged ({line}): train again") from error
@@ -61,7 +74,7 @@ class Run:
                 "old: train again"
             )
         check_parts(kept, str(path))
-        return kept
+        return kept, tuple(map(str, classes))
 
     @cached_property
     def config(self) -> DictConfig:
@@ -167,6 +180,7 @@ OmegaConf.register_new_resolver("beside", outputs_beside, use_cache=True, replac
 def _put_in_todays_words(config: DictConfig) -> None:
     """What an older version kept otherwise, or not at all."""
     config.setdefault("split_seed", config.get("seed"))
+    config.setdefault("choices", {})
     if config.get("data"):
         config.data.setdefault("imbalance", None)
         config.data.setdefault("imbalance_seed", 0)

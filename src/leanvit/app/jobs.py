@@ -8,11 +8,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from leanvit.app import names, processes, words
+from leanvit.app.finished import Run
 from leanvit.app.request import Request
 from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path
@@ -71,7 +73,10 @@ def tell_of_shorter(command: str, request: Request) -> None:
         "rates have fallen to their end"
     )
     if command == "train":
-        line += f". pretrained={path} begins with its weights and a new head"
+        run = Run(path)
+        keeps_head = run.config.get("lightweight") and not run.helped_by_teacher
+        line += f". pretrained={path} begins with its weights"
+        line += ", those of the head, too" if keeps_head else " and a new head"
     print(line, file=sys.stderr)
 
 
@@ -126,12 +131,23 @@ def keep_config(
 ) -> None:
     """``config.yaml``: every resolved value, what was chosen by name, and the classes, so that the
     net can be rebuilt."""
-    kept = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    with open_dict(kept):
-        kept.choices = dict(choices)
-        kept.classes = list(classes)
+    kept: Any = OmegaConf.to_container(config, resolve=True)
+    kept |= {"choices": dict(choices), "classes": list(classes)}
+    text = yaml.dump(kept, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     with atomic_path(run_dir / "config.yaml") as part:
-        OmegaConf.save(kept, part)
+        part.write_text(text, encoding="utf-8")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Escapes what is not seen: PyYAML does not read its own plain U+0085 again."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"'
+    ),
+)
 
 
 def leave_note(folder: Path, text: str) -> None:

@@ -213,7 +213,7 @@ def load_run(run: Run, checkpoint: str = "best", precision: str | None = None) -
     if checkpoint in ("best", "last"):
         path = run.path / "checkpoints" / f"{checkpoint}.ckpt"
     contents = read_checkpoint(path)
-    saved, classes = contents["state_dict"], tuple(run.config.classes)
+    saved, classes = contents["state_dict"], run.classes
     found = tuple(contents.get("classes", ()))
     if found != classes:
         raise LeanvitError(
