@@ -17,6 +17,12 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("leanvit", "type_checks.checked")
 
+import torch  # noqa: E402
+
+# torch.export makes the first backward pass after it start threads, after which no fork can train;
+# that first one is this
+torch.ones((), requires_grad=True).backward()  # type: ignore[no-untyped-call]
+
 from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call, no_figures  # noqa: E402
 
 

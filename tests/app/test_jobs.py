@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import io
+import multiprocessing
 import resource
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from omegaconf import OmegaConf
 from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call, nothing_stays_changed
 
 from leanvit.app import jobs
+from leanvit.errors import LeanvitError
 
 SMALL = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "batch_size=64", "trainer=cpu"]
 
@@ -97,6 +99,29 @@ def test_a_second_process_waits_outside(tmp_path: Path) -> None:
         line = jobs.run_job("train", request)
     assert line is not None and "another process" in line
     assert not (request.run_dir / "error.txt").exists()  # the other process is well
+
+
+def test_what_was_forked_holds_no_lock(tmp_path: Path) -> None:
+    """Workers that load images outlive a killed training by seconds: it goes on at once."""
+    context = multiprocessing.get_context("fork")
+    began, end = context.Event(), context.Event()
+
+    def work() -> None:
+        began.set()
+        end.wait()
+
+    child = context.Process(target=work, daemon=True)
+    with jobs.only_process_in(tmp_path):
+        child.start()
+        assert began.wait(60)
+        with (
+            pytest.raises(LeanvitError, match="another process"),
+            jobs.only_process_in(tmp_path),
+        ):
+            pass
+    with jobs.only_process_in(tmp_path):
+        end.set()
+    child.join()
 
 
 def test_a_full_disk_while_saving(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 import contextlib
 import fcntl
 import importlib
+import os
 import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
+from weakref import WeakSet
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -164,6 +166,7 @@ def only_process_in(run_dir: Path) -> Iterator[None]:
         LeanvitError: another process is training there.
     """
     with (run_dir / ".lock").open("w") as lock:
+        _locks.add(lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -172,3 +175,15 @@ def only_process_in(run_dir: Path) -> Iterator[None]:
             once = "start the same command only once"
             print(f"{run_dir} cannot be locked ({error.strerror}): {once}", file=sys.stderr)
         yield
+
+
+_locks: WeakSet[TextIO] = WeakSet()
+
+
+def _let_go() -> None:
+    """In a fork: workers that load images live on for seconds after this process was killed."""
+    for lock in _locks:
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
