@@ -179,16 +179,21 @@ def test_both_loaders_tell_an_augmentation_the_epoch(
 
 
 @pytest.mark.parametrize(
-    ("figures", "monitor", "since"),
+    ("figures", "losses", "monitor", "since"),
     [
-        ([0.1], "val/accuracy", 0),
-        ([0.1, 0.3, 0.3, 0.2], "val/accuracy", 2),
-        ([0.3, 0.1, 0.2], "val/loss", 1),
-        ([0.3, 0.2, 0.1], "val/loss", 0),
+        ([0.1], [1.0], "val/accuracy", 0),
+        ([0.1, 0.3, 0.3, 0.2], [9.0, 2.0, 2.0, 1.0], "val/accuracy", 2),
+        ([0.1, 1.0, 1.0, 1.0], [9.0, 2.0, 1.0, 3.0], "val/accuracy", 1),  # as best.ckpt is kept
+        ([0.0] * 3, [0.3, 0.1, 0.2], "val/loss", 1),
+        ([0.0] * 3, [0.3, 0.2, 0.1], "val/loss", 0),
     ],
 )
-def test_epochs_since_the_best(figures: list[float], monitor: str, since: int) -> None:
-    assert epochs_since_best(figures, monitor) == since
+def test_epochs_since_the_best(
+    figures: list[float], losses: list[float], monitor: str, since: int
+) -> None:
+    pairs = zip(figures, losses, strict=True)
+    rows = [{"val_accuracy": figure, "val_loss": loss} for figure, loss in pairs]
+    assert epochs_since_best(rows, monitor) == since
 
 
 def test_a_training_ends_where_validation_gets_no_better_and_is_not_taken_up_again(

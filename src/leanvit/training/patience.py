@@ -1,7 +1,7 @@
 """Early stopping: an end before ``max_epochs`` where validation does not get better."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import lightning as L
 
@@ -9,7 +9,7 @@ from leanvit.training.callbacks import History
 
 
 class Patience(L.Callback):
-    """Ends a training after ``num_epochs`` epochs without a better ``monitor``.
+    """Ends a training ``num_epochs`` epochs after that of ``best.ckpt``.
 
     It has no state: the rows of the history decide, which a resumed training has again. Rates still
     fall as if all epochs came.
@@ -29,21 +29,23 @@ class Patience(L.Callback):
         self._look(trainer)
 
     def _look(self, trainer: L.Trainer) -> None:
-        figures = [row[self.monitor.replace("/", "_")] for row in self.history.rows]
-        if not figures:
+        rows = self.history.rows
+        if not rows:
             return
-        since = epochs_since_best(figures, self.monitor)
-        if min(since, len(figures) - self.first) >= self.num_epochs:
+        since = epochs_since_best(rows, self.monitor)
+        if min(since, len(rows) - self.first) >= self.num_epochs:
             trainer.should_stop = True
-            if trainer.is_global_zero and len(figures) != trainer.max_epochs:
+            if trainer.is_global_zero and len(rows) != trainer.max_epochs:
                 print(
-                    f"training ends with epoch {len(figures)}: {self.monitor} was best in epoch "
-                    f"{len(figures) - since} (patience={self.num_epochs})",
+                    f"training ends with epoch {len(rows)}: {self.monitor} was best in epoch "
+                    f"{len(rows) - since} (patience={self.num_epochs})",
                     file=sys.stderr,
                 )
 
 
-def epochs_since_best(figures: Sequence[float], monitor: str) -> int:
-    """Epochs after the first one that none was better than; of a loss the smallest is best."""
-    best = min(figures) if monitor.endswith("loss") else max(figures)
-    return len(figures) - 1 - figures.index(best)
+def epochs_since_best(rows: Sequence[Mapping[str, float]], monitor: str) -> int:
+    """Epochs after the one that is kept: the largest ``monitor``, or the smallest loss; of equals
+    the smallest ``val/loss``, of these the first."""
+    sign = 1 if monitor.endswith("loss") else -1
+    ranks = [(sign * row[monitor.replace("/", "_")], row["val_loss"]) for row in rows]
+    return len(ranks) - 1 - ranks.index(min(ranks))
