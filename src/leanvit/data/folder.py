@@ -1,6 +1,7 @@
 """Any image folder: train/<class>/..., test/<class>/... and, if there is one, val/<class>/..."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from leanvit.data.decode import load_images
@@ -64,18 +65,24 @@ def images_of_classes(
     """Images to evaluate a trained net on: ``test/<class>/...`` or ``<class>/...``.
 
     Args:
-        classes: those of the trained net; a folder bears the name of one, or its index where no
-            name has a digit, so that none could be meant.
+        classes: those of the trained net; folders bear their names, or all of them indices where
+            no name has a digit, so that none could be meant.
 
     Raises:
         LeanvitError: a folder that is no class of the net.
     """
     has_digits = any(letter.isdigit() for label in classes for letter in label)
-    indices = {} if has_digits else {str(k): label for k, label in enumerate(classes)}
-    known = indices | {label: label for label in classes}
+
+    def meant(labels: Iterable[str]) -> dict[str, str]:
+        """The class of each label that is one: of its name, or where all are numbers, its index."""
+        is_named = has_digits or any(label in classes for label in labels)
+        indices = {} if is_named else {str(k): label for k, label in enumerate(classes)}
+        return indices | {label: label for label in classes}
 
     def refuse_others(source: Source) -> None:
-        for label in sorted(source.labels_below(_test(source))):
+        labels = sorted(source.labels_below(_test(source)))
+        known = meant(labels)
+        for label in labels:
             if label not in known:
                 raise LeanvitError(
                     f"class folder {label!r} in {source.path} is none of the net's classes: rename "
@@ -84,9 +91,11 @@ def images_of_classes(
 
     opened = open_source(_given(source), refuse_others)
     refuse_others(opened)
+    found = opened.classes_below(_test(opened))
+    known = meant(found)
     tree: dict[str, list[str]] = {}
-    for label, names in opened.classes_below(_test(opened)).items():
-        if label in indices:
+    for label, names in found.items():
+        if label not in classes:
             print(f"class folder {label} is taken for class {known[label]}", file=sys.stderr)
         tree.setdefault(known[label], []).extend(names)
     place = image_size, Path(data_dir) / "cache"
