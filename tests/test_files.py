@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from leanvit.errors import LeanvitError
-from leanvit.files import atomic_path, write_json
+from leanvit.files import atomic_path, check_folder, write_json
 
 SRC = Path(__file__).parents[1] / "src"
 
@@ -186,3 +186,17 @@ def test_json(tmp_path: Path) -> None:
 
     told = json.loads(path.read_text(), parse_constant=refuse)
     assert told == {"a": None, "b": [1.5, [None, {"c": None}]]}
+
+
+def test_a_place_that_cannot_be_written_is_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_folder(tmp_path / "not" / "there")
+    assert not (tmp_path / "not").exists()
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "in"):
+        with pytest.raises(LeanvitError, match=rf"cannot write {place} \(.*file is a file\)"):
+            check_folder(place)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(LeanvitError, match="read-only here"):
+        check_folder(tmp_path / "x")

@@ -48,6 +48,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
             part.unlink()
 
 
+def check_folder(folder: Path) -> None:
+    """See that files can be written to a folder, which need not be there yet: before the work.
+
+    Raises:
+        LeanvitError: the place cannot be written.
+    """
+    place = folder.absolute()
+    above = (place, *place.parents)
+    there = next(each for each in above if os.path.exists(each))  # noqa: PTH110  (never raises)
+    mend = f"cannot write {folder} (%s): choose another folder"
+    if not there.is_dir():
+        raise LeanvitError(mend % f"{there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise LeanvitError(mend % f"{there} is read-only here")
+
+
 def told(error: OSError, path: Path | str | None = None) -> str | None:
     """In words, why something cannot be written; None: it is about something else.
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from fake_runs import write_failed_run, write_fake_run
-from scripts import call, start
+from scripts import ROOT, call, start
+
+from leanvit.app.report import place_of
 
 
 @pytest.fixture
@@ -66,3 +68,35 @@ def test_a_terminal_of_any_encoding_shows_the_table(sides: Path, encoding: str) 
     for name in ("comparison.md", "comparison.csv"):
         assert "猫" in (sides / "out" / name).read_text(encoding="utf-8")
     assert odd.exists()
+
+
+def test_the_comparison_lies_beside_what_is_compared(tmp_path: Path) -> None:
+    """As what benchmark.py and compress.py make of runs; wherever the command is started."""
+    run = write_fake_run(tmp_path / "mine" / "shapes" / "a")
+    write_fake_run(tmp_path / "alone" / "b")
+    for given in ("mine", "mine/shapes", "mine/shapes/a", f"{run},alone/b"):
+        done = call("report.py", f"run={given}", cwd=tmp_path)
+        assert done.stdout.endswith(f"{tmp_path}/mine/report/comparison.md\n"), done.stderr
+    assert (tmp_path / "mine" / "report" / "comparison.md").exists()
+    assert call("report.py", "run=alone/b", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "alone" / "report" / "comparison.csv").exists()
+    assert place_of([], True) == place_of([run], True) == ROOT / "outputs" / "report"
+
+
+def test_a_place_that_is_a_file_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every command that reads runs and writes."""
+    (tmp_path / "file").touch()
+    run = write_fake_run(tmp_path / "shapes" / "a")
+    for name in ("eval", "figures"):
+        (run / name).touch()
+    for script, place, *given in [
+        ("report.py", tmp_path / "file", f"output={tmp_path}/file"),
+        ("benchmark.py", tmp_path / "file" / "x", f"output={tmp_path}/file/x"),
+        ("eval.py", run / "eval"),
+        ("visualize.py", run / "figures"),
+    ]:
+        done = call(script, f"run={run}", *given)
+        assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+        assert done.stderr.startswith(f"error: cannot write {place} ("), done.stderr

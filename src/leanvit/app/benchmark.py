@@ -33,6 +33,7 @@ from leanvit.evaluation.cost.benchmark_table import conditions, print_benchmark,
 from leanvit.evaluation.cost.benchmark_times import draw_images, race
 from leanvit.evaluation.measure.predict import Trained
 from leanvit.evaluation.pictures.pareto import pareto
+from leanvit.files import check_folder
 from leanvit.memory import keep_freed_memory
 from leanvit.values import Count, Whole
 
@@ -59,6 +60,8 @@ def run(
         raise LeanvitError(f"threads={threads}: this machine has {cores} CPU cores")
     runs = [find(each) for each in ([run] if isinstance(run, str) else run)]
     told = [about(each) for each in runs]
+    beside = Path(output) if output else outputs_of(runs[0]) / "benchmarks"
+    check_folder(beside)
     place = prepare(find_device(device), threads)
     nets = [in_precision(load_run(each), str(precision)) for each in runs]
     images = same_images(runs, nets, seed)
@@ -75,7 +78,6 @@ def run(
     )
     chosen = [str(each) for each in (precision, rounds, seed)]
     text = json.dumps([*map(str, paths), *chosen, found.device])  # with the threads
-    beside = Path(output) if output else outputs_of(runs[0]) / "benchmarks"
     folder = beside / hashlib.sha256(text.encode()).hexdigest()[:8]
     write_benchmark(found, folder)
     pareto(found.runs, folder / "pareto.png", conditions(found))

@@ -21,6 +21,7 @@ from leanvit.evaluation.comparison.result_table import print_metrics
 from leanvit.evaluation.comparison.runs import read_predictions, read_run
 from leanvit.evaluation.measure.evaluate import Predicted, evaluate
 from leanvit.evaluation.measure.tta import TTA
+from leanvit.files import check_folder
 from leanvit.values import NonNegative, Positive
 
 Tau = NonNegative | Literal["val"] | None
@@ -41,6 +42,7 @@ def run(
     console = Console(width=None if sys.stdout.isatty() else 120)
     for given in [run] if isinstance(run, str) else run:
         found = find(given)
+        check_folder(found.path / "eval")
         told = read_run(found.path)
         trained = load_run(found, checkpoint)
         refuse_other_fit(found, overrides)

@@ -155,7 +155,8 @@ def damage(path: Path, file: str) -> str | None:
 def outputs_of(run: Run) -> Path:
     """The outputs that a run lies in, as ``<outputs>/<data>/<run>``; the folder around a run that
     was handed on alone."""
-    is_among_others = run.path.parent.name == run.choices.get("data")
+    choices = run.told.get("choices") or run.choices
+    is_among_others = run.path.parent.name == choices.get("data")
     return run.path.parents[1] if is_among_others else run.path.parent
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from leanvit.app import names
-from leanvit.app.finished import find
+from leanvit.app.finished import Run, find, outputs_of
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.compare import Sort
 from leanvit.evaluation.comparison.left_out import sort_out
@@ -14,19 +14,23 @@ from leanvit.evaluation.comparison.paired_table import print_paired, write_paire
 from leanvit.evaluation.comparison.published import print_published, write_published
 from leanvit.evaluation.comparison.runs import find_failed, find_runs
 from leanvit.evaluation.comparison.table import print_failed, print_table, write_comparison
+from leanvit.files import check_folder
 
 
 def run(
-    output: str,
     run: str | Sequence[str] | None = None,
     against: str | Sequence[str] | None = None,
     sort: Sort = "validation",
     published: bool = False,
+    output: str | None = None,
 ) -> None:
     """Print the comparison and write it as Markdown and CSV; the keys are those of
     conf/report.yaml."""
-    folder = Path(output)
+    if output:
+        check_folder(Path(output))
     runs, failed = runs_in(run)
+    folder = Path(output) if output else place_of(runs, run is None)
+    check_folder(folder)
     if published:
         if against is not None:
             raise LeanvitError("published=true compares with the published tables: leave against=")
@@ -45,6 +49,12 @@ def run(
             raise LeanvitError("no finished run yet: python src/train.py makes one")
         print_table(write_comparison(runs, failed, folder, sort), failed)
     print(f"{folder}/comparison.md")
+
+
+def place_of(runs: Sequence[Path], is_all: bool) -> Path:
+    """``report/`` of the outputs that the first run lies in; of all runs, of their outputs/."""
+    all_lie_in = names.ROOT / "outputs"
+    return (all_lie_in if is_all or not runs else outputs_of(Run(runs[0]))) / "report"
 
 
 def runs_in(given: str | Sequence[str] | None) -> tuple[list[Path], list[Path]]:

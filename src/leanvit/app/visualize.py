@@ -18,6 +18,7 @@ from leanvit.evaluation.pictures.dynamic_figures import draw_dynamic
 from leanvit.evaluation.pictures.figures import save_figure
 from leanvit.evaluation.pictures.inside_figures import DYNAMIC, check_names, draw
 from leanvit.evaluation.pictures.look import look_at
+from leanvit.files import check_folder
 from leanvit.values import Count, Whole
 
 
@@ -39,6 +40,7 @@ def run(
     kinds = check_names([what] if isinstance(what, str) else list(what))
     for given in [run] if isinstance(run, str) else run:
         found = find(given)
+        check_folder(found.path / "figures")
         read_run(found.path)  # refuses one that is not finished
         trained = replace(load_run(found, checkpoint), bfloat16=False)
         if not list(trained.net.parameters()):

@@ -20,7 +20,7 @@ from leanvit.data.images import ImageFiles, ImageSet, one_line
 from leanvit.data.pixels import Fit, decode
 from leanvit.data.source import Source
 from leanvit.errors import LeanvitError
-from leanvit.files import atomic_path
+from leanvit.files import atomic_path, check_folder
 
 CACHE_FORMAT = 3  # raise it when the same files would decode to other tensors
 
@@ -68,6 +68,7 @@ def load_images(
     cache = cache_dir / f"{fingerprint[:24]}-{kind}.npz"
     cached = _read_cache(cache, fingerprint)
     if cached is None:
+        check_folder(cache_dir)
         cached = _decode_all(source, names, image_size, fit, skip_unreadable)
         with atomic_path(cache) as part, part.open("wb") as file:
             np.savez(file, images=cached[0], kept=cached[1], fingerprint=np.array(fingerprint))
