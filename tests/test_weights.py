@@ -96,3 +96,22 @@ def test_a_payload_in_a_checkpoint_runs_nothing(tmp_path: Path, kind: str) -> No
     if kind != "pickle":
         torch.load(path, weights_only=False)
         assert proof.exists()  # it would have
+
+
+@pytest.mark.parametrize("kind", ["script", "pipe", "device", "folder"])
+def test_what_is_no_checkpoint_is_refused_without_a_word_of_torch(
+    tmp_path: Path, kind: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "best.ckpt"
+    if kind == "script":
+        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), str(path))
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    recwarn.clear()
+    with pytest.raises(LeanvitError, match="damaged or no checkpoint"):
+        read_checkpoint(path)
+    assert not recwarn.list

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from leanvit.errors import LeanvitError
 
@@ -62,6 +62,17 @@ def check_folder(folder: Path) -> None:
         raise LeanvitError(mend % f"{there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
         raise LeanvitError(mend % f"{there} is read-only here")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file that somebody may have handed on.
+
+    Raises:
+        OSError: none of that name, or a pipe or a device, which would never end.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError("it is no regular file")
+    return path.open("rb")
 
 
 def told(error: OSError, path: Path | str | None = None) -> str | None:

@@ -1,6 +1,7 @@
 """Weights by name, and checkpoints, which hold them."""
 
 import io
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from leanvit.errors import LeanvitError
-from leanvit.files import atomic_path
+from leanvit.files import atomic_path, open_regular
 
 State = dict[str, Tensor]
 
@@ -40,12 +41,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise LeanvitError(f"no checkpoint {path}: train the run to its end first")
     try:
-        contents = path.read_bytes()
+        with open_regular(path) as file:
+            contents = file.read()
         ends_as_zip = contents[-22:-18] == b"PK\5\6"  # without a comment
         if not ends_as_zip and not _is_whole(contents):
             raise ValueError("wrong checksum")
         # a file that somebody hands on is data: nothing in it is run
-        checkpoint = torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch warns of what it then refuses
+            checkpoint = torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True)
         checkpoint["state_dict"]
     except Exception as error:  # torch raises many kinds for a damaged file
         raise LeanvitError(

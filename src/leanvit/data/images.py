@@ -10,6 +10,7 @@ from torch import Tensor
 
 from leanvit.data.pixels import Fit, decode
 from leanvit.errors import LeanvitError
+from leanvit.files import open_regular
 
 MAX_BYTES = 2**29  # of a file: what the largest image that Pillow opens fills in RGB
 
@@ -94,10 +95,9 @@ def read_file(path: Path) -> bytes:
     Raises:
         OSError: none of that name, a pipe or a device, which would never end, or too large.
     """
-    if path.exists() and not path.is_file():
-        raise OSError("it is no regular file")
     refuse_large(path.stat().st_size)
-    return path.read_bytes()
+    with open_regular(path) as file:
+        return file.read()
 
 
 def refuse_large(num_bytes: int) -> None:
