@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from leanvit.app import names
 from leanvit.app.parts import check_parts
 from leanvit.errors import LeanvitError
+from leanvit.files import open_regular
 
 METRICS = "metrics.json"
 TOLD = (METRICS, "pretraining.json")  # of train.py, eval.py and compress.py; of pretrain.py
@@ -56,7 +57,8 @@ class Run:
         if not path.exists():
             raise LeanvitError(f"{self.path} is no run directory: it has no config.yaml")
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            with open_regular(path) as file:
+                values = yaml.safe_load(file)
             if not isinstance(values, dict):
                 raise ValueError("it holds no values by name")
             classes = values.pop("classes", None)
@@ -89,10 +91,10 @@ class Run:
     def told(self) -> dict[str, Any]:
         """What it tells of itself; nothing, if it is not finished."""
         path = next((self.path / name for name in TOLD if (self.path / name).exists()), None)
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8"))) if path else {}
-        except (ValueError, TypeError) as error:
-            raise LeanvitError(f"{path} is damaged ({error}): train again") from error
+        # late: it imports NumPy
+        from leanvit.evaluation.comparison.runs import read_told
+
+        return read_told(path) if path else {}
 
     @property
     def is_evaluated(self) -> bool:

@@ -1,7 +1,8 @@
 """A damaged run is named and left out; the others are compared."""
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from fake_runs import write_failed_run, write_fake_run
 from scripts import call
 
+from leanvit.app.finished import Run
+from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.left_out import damage, read_error, sort_out
-from leanvit.evaluation.comparison.runs import find_failed, find_runs
+from leanvit.evaluation.comparison.runs import ALSO, FIELDS, find_failed, find_runs, read_run
 
 
 def cut(path: Path) -> None:
@@ -34,6 +37,16 @@ def another_digit(path: Path) -> None:
     path.write_text(text)
 
 
+def other_kinds(path: Path) -> Iterator[str]:
+    """Makes one figure after the other of a metrics.json something else, and names it."""
+    whole = json.loads(path.read_text())
+    for field in whole:
+        for value in (None, "<b>", [["a"]], {"a": 1}):
+            if type(value) is not type(whole[field]):
+                path.write_text(json.dumps(whole | {field: value}))
+                yield field
+
+
 def one_image_less(path: Path) -> None:
     with np.load(path) as file:
         arrays = dict(file)
@@ -45,6 +58,11 @@ def fewer(path: Path) -> None:
         arrays = dict(file)
     del arrays["test_labels"]
     np.savez(path, **arrays)
+
+
+def pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
 
 
 DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
@@ -62,6 +80,10 @@ DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
     ("predictions.npz", lambda path: path.write_bytes(b"")),
     ("predictions.npz", lambda path: path.write_bytes(b"PK\x03\x04" + b"\0" * 99)),
     ("predictions.npz", lambda path: path.unlink()),
+    ("predictions.npz", pipe),
+    ("metrics.json", pipe),
+    ("metrics.json", lambda path: path.write_text("[" * 10**5 + "]" * 10**5)),
+    ("config.yaml", pipe),
     ("config.yaml", lambda path: path.write_bytes(b"\0" * 99)),
     ("config.yaml", lambda path: path.write_text("- 1\n- 2\n")),
     ("config.yaml", lambda path: path.write_text("a: [")),
@@ -81,6 +103,16 @@ def test_a_damaged_run_is_told_from_a_whole_one(
     line = damage(other)
     assert line and line == read_error(other) and str(other) in line and "\n" not in line
     assert ("again" in line or "same command" in line) and damage(whole) is None
+
+
+def test_figures_of_another_kind_are_damage_to_whoever_reads_them(tmp_path: Path) -> None:
+    run = write_fake_run(tmp_path / "run")
+    for field in other_kinds(run / "metrics.json"):
+        if field not in {*FIELDS, *ALSO}:
+            continue
+        for read in (read_run, lambda path: Run(path).told):
+            with pytest.raises(LeanvitError, match=f"json is damaged .its {field} is"):
+                read(run)
 
 
 def test_the_report_shows_the_rest(tmp_path: Path) -> None:

@@ -15,10 +15,14 @@ from jaxtyping import Bool, Int64
 from numpy import ndarray
 
 from leanvit.errors import LeanvitError
+from leanvit.files import open_regular
 
-# what a metrics.json must tell to be compared
-FIELDS = ("name", "choices", "overrides", "choices_hash", "seed", "source", "classes",
-          "val", "test", "cost", "training")  # fmt: skip
+# what a metrics.json must tell to be compared, and as what
+FIELDS = {"name": str, "choices": dict, "overrides": dict, "choices_hash": str, "seed": int,
+          "source": str, "classes": list, "val": dict, "test": dict, "cost": dict,
+          "training": dict}  # fmt: skip
+ALSO = {"train_counts": list, "machine": dict, "compressed": dict}
+NUMBERS = ("n", "accuracy", "balanced_accuracy")  # of val and test
 
 
 def find_runs(root: Path) -> list[Path]:
@@ -55,12 +59,7 @@ def read_run(path: Path) -> dict[str, Any]:
                 f"{path} is not a finished run: {name} is missing "
                 "(train it to its end with the same command, or name another folder)"
             )
-    try:
-        metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-        if not isinstance(metrics, dict):
-            raise ValueError(f"it holds no figures but {type(metrics).__name__}")
-    except ValueError as error:
-        raise LeanvitError(f"{path}/metrics.json is damaged ({error}): train again") from error
+    metrics = read_told(path / "metrics.json")
     missing = [field for field in FIELDS if field not in metrics]
     if missing == ["val"]:
         raise LeanvitError(
@@ -72,19 +71,43 @@ def read_run(path: Path) -> dict[str, Any]:
     return metrics
 
 
+def read_told(path: Path) -> dict[str, Any]:
+    """What a run tells of itself in a JSON file; some may be missing, none is of another kind.
+
+    Raises:
+        LeanvitError: the file is damaged.
+    """
+    try:
+        with open_regular(path) as file:
+            told = json.load(file)
+        if not isinstance(told, dict):
+            raise ValueError(f"it holds no figures but {type(told).__name__}")
+        for field, kind in (FIELDS | ALSO).items():
+            if not isinstance(told.get(field, kind()), kind):
+                raise ValueError(f"its {field} is {json.dumps(told[field])[:40]}")
+        for part in ("val", "test"):
+            for number in NUMBERS:
+                if not isinstance(value := told.get(part, {}).get(number, 0), int | float):
+                    raise ValueError(f"its {part}.{number} is {json.dumps(value)[:40]}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise LeanvitError(f"{path} is damaged ({error}): train again") from error
+    return told
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The values a run was made with; nothing, where it kept none.
 
     Raises:
         LeanvitError: the file is damaged.
     """
-    if not (path / "config.yaml").is_file():
+    if not (path / "config.yaml").exists():
         return {}
     try:
-        values = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        with open_regular(path / "config.yaml") as file:
+            values = yaml.safe_load(file)
         if not isinstance(values, dict):
             raise ValueError("it holds no values by name")
-    except (ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         line = " ".join(str(error).split())
         raise LeanvitError(f"{path}/config.yaml is damaged ({line}): train again") from error
     return values
@@ -100,7 +123,7 @@ def read_predictions(path: Path, of: str = "") -> dict[str, ndarray]:
         LeanvitError: the file is missing or damaged.
     """
     try:
-        with (path / "predictions.npz").open("rb") as raw, np.load(raw) as file:
+        with open_regular(path / "predictions.npz") as raw, np.load(raw) as file:
             return {name: file[name] for name in file.files if name.startswith(of)}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise LeanvitError(f"{path}/predictions.npz cannot be read: train again") from error
