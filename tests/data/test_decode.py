@@ -235,6 +235,19 @@ def test_a_cache_of_other_images_under_the_same_name_is_not_taken(tmp_path: Path
     assert torch.equal(pixels(load(two)), expected([50, 51]))
 
 
+def test_a_cache_that_cannot_be_written_stops_nothing(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = open_source(tree)
+    classes = source.classes_below("")
+    (tmp_path / "file").write_text("no folder")
+    for place in (tmp_path / "file" / "cache", tmp_path / "cache"):
+        data = load_images(source, classes, tuple(classes), 8, place)
+        assert len(data) == sum(map(len, classes.values()))
+        line = capsys.readouterr().err
+        assert ("not kept in data.data_dir: cannot write" in line) == (place.parent != tmp_path)
+
+
 def test_killed_while_the_cache_is_written(tree: Path, decoded: list[int]) -> None:
     def die(file, **arrays: np.ndarray) -> None:
         file.write(b"PK\3\4 half of it")

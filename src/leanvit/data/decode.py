@@ -70,8 +70,7 @@ def load_images(
     if cached is None:
         check_folder(cache_dir)
         cached = _decode_all(source, names, image_size, fit, skip_unreadable)
-        with atomic_path(cache) as part, part.open("wb") as file:
-            np.savez(file, images=cached[0], kept=cached[1], fingerprint=np.array(fingerprint))
+        _keep(cache, fingerprint, *cached)
     pixels, kept = cached
     # labels are not cached: the same files have others where the classes are others
     kept_labels = torch.tensor(labels)[torch.from_numpy(kept)]
@@ -105,6 +104,15 @@ def _read_cache(cache: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray] 
         why = one_line(error)
         print(f"cache {cache} is damaged ({why}): decoding the images again", file=sys.stderr)
         return None
+
+
+def _keep(cache: Path, fingerprint: str, pixels: np.ndarray, kept: np.ndarray) -> None:
+    """Write the cache; where it cannot be written, images are decoded anew each time."""
+    try:
+        with atomic_path(cache) as part, part.open("wb") as file:
+            np.savez(file, images=pixels, kept=kept, fingerprint=np.array(fingerprint))
+    except LeanvitError as error:
+        print(f"decoded images are not kept in data.data_dir: {error}", file=sys.stderr)
 
 
 def _decode_all(
