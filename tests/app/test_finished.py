@@ -27,6 +27,9 @@ BROKEN = {
     "without a net": b"seed: 0\nclasses: [a, b]\ndata: {_target_: x, image_size: 32}\n",
     "a number of classes": b"seed: 0\nclasses: 3\nmodel: {_target_: x}\ndata: {_target_: y}\n",
     "no mapping": b"seed: 0\nclasses: [a, b]\nmodel: 3\ndata: {_target_: x, image_size: 32}\n",
+    "no names": b"seed: 0\nclasses: [1, 2]\nmodel: {_target_: x}\ndata: {_target_: y}\n",
+    "a list of choices": b"seed: 0\nclasses: [a]\nmodel: {_target_: x}\ndata: {_target_: y}\n"
+    b"choices: [vit]\n",
 }
 
 

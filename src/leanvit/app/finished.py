@@ -65,8 +65,10 @@ class Run:
             kept = OmegaConf.create(values)
             missing = [key for key in NEEDED if OmegaConf.select(kept, key) is None]
             missing = missing if classes is not None else ["classes", *missing]
-            if not missing and not isinstance(classes, list):
-                raise ValueError(f"classes={classes} is no list")
+            if not missing and not _are_names(classes):
+                raise ValueError(f"classes={classes} is no list of names")
+            if not isinstance(kept.get("choices", {}), dict | DictConfig):
+                raise ValueError(f"choices={kept.choices} tells no choices by name")
         except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
             line = " ".join(str(error).split())
             raise LeanvitError(f"{path} is damaged ({line}): train again") from error
@@ -116,6 +118,10 @@ class Run:
         """Its ``lightweight`` helped to train the net and is no part of it."""
         method = self.config.get("lightweight") or {}
         return isinstance(method.get("teacher"), str) and method.get("kind") != "token"
+
+
+def _are_names(classes: Any) -> bool:
+    return isinstance(classes, list) and all(isinstance(each, str) for each in classes)
 
 
 def find(given: str) -> Run:
