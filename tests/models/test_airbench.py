@@ -54,7 +54,7 @@ def test_a_stage_begins_as_the_identity_on_what_it_takes() -> None:
 
 
 def test_three_convolutions_add_a_branch_beside_a_skip() -> None:
-    net = Airbench(32, 10, [64, 256, 256], num_convolutions=3)
+    net = Airbench(32, 10, [64, 256, 256], stage_depth=3)
     third_ones = 9 * (15**2 * 64**2 + 7**2 * 256**2 + 3**2 * 256**2)
     added = cost(net, 32).macs - cost(Airbench(32, 10, [64, 256, 256]), 32).macs
     assert added == third_ones

@@ -31,7 +31,7 @@ NO_CHOICE_OF_DATA = ("data_dir", "memory_gib")
 CAME_LATER: dict[str, Any] = {
     "accumulate": 1,
     "data.fit": "stretch",
-    "model.num_convolutions": 2,
+    "model.stage_depth": 2,
     "patience": None,
     "trainer.sync_batchnorm": False,
 }

@@ -86,10 +86,10 @@ class Residual(nn.Sequential):
         return features + super().forward(features)
 
 
-def _stage(in_dim: int, dim: int, num_convolutions: int) -> list[nn.Module]:
+def _stage(in_dim: int, dim: int, stage_depth: int) -> list[nn.Module]:
     first = [_convolution(in_dim, dim), nn.MaxPool2d(2), nn.BatchNorm2d(dim), nn.GELU()]
     second = [_convolution(dim, dim), nn.BatchNorm2d(dim)]
-    if num_convolutions == 3:
+    if stage_depth == 3:
         third = [nn.GELU(), _convolution(dim, dim), nn.BatchNorm2d(dim)]
         second = [Residual(*second, *third)]
     return [*first, *second, nn.GELU()]
@@ -102,7 +102,7 @@ class Airbench(nn.Module):
         image_size: height and width of the images in pixels.
         num_classes: number of logits.
         dims: channels of each stage.
-        num_convolutions: of each stage.
+        stage_depth: convolutions of each stage.
         attention_depth: blocks of attention after the second stage.
         dim_head: channels of one of their heads.
         in_channels: channels of the images.
@@ -118,7 +118,7 @@ class Airbench(nn.Module):
         image_size: Count,
         num_classes: Count,
         dims: Sequence[Count],
-        num_convolutions: Literal[2, 3] = 2,
+        stage_depth: Literal[2, 3] = 2,
         attention_depth: Whole = 0,
         dim_head: Count = 32,
         in_channels: Count = 3,
@@ -136,7 +136,7 @@ class Airbench(nn.Module):
             )
         self.stem = WhitenedPatches(in_channels)
         widths = [8 * in_channels, *dims]
-        stages = [_stage(*pair, num_convolutions) for pair in pairwise(widths)]
+        stages = [_stage(*pair, stage_depth) for pair in pairwise(widths)]
         if attention_depth:
             map_size, heads = (image_size - 1) // 4, dims[1] // dim_head
             stages[1] += [
