@@ -37,7 +37,7 @@ def config_of(*overrides: str, command: str = "train", conf: Path = ROOT / "conf
 @cache  # composing takes a fifth of a second
 def _composed(overrides: tuple[str, ...], command: str, conf: Path) -> DictConfig:
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    with initialize_config_dir(str(conf)):
         return compose(command, list(overrides), return_hydra_config=True)
 
 

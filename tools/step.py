@@ -70,7 +70,7 @@ def main(choices: list[str]) -> None:
 
 def composed(*choices: str) -> Any:
     """The config that train.py makes of these choices, which may be changed."""
-    with initialize_config_dir(str(command.CONF), version_base="1.3"):
+    with initialize_config_dir(str(command.CONF)):
         config = compose("train", ["logger=csv", *choices])
     OmegaConf.resolve(config)
     OmegaConf.set_struct(config, False)

@@ -1,13 +1,14 @@
 """Files that are either whole or not there."""
 
 import errno
+import fcntl
 import json
 import math
 import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -73,6 +74,16 @@ def open_regular(path: Path) -> BinaryIO:
     if path.exists() and not path.is_file():
         raise OSError("it is no regular file")
     return path.open("rb")
+
+
+@contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds ``lock``, where the file system knows locks."""
+    with ExitStack() as held:
+        with suppress(OSError):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(held.enter_context(lock.open("w")), fcntl.LOCK_EX)
+        yield
 
 
 def told(error: OSError, path: Path | str | None = None) -> str | None:

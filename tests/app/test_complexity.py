@@ -126,7 +126,7 @@ def published() -> Iterator[list[Net]]:
     GlobalHydra.instance().clear()
     config.update("jaxtyping_disable", True)  # signatures are checked of smaller nets
     try:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(ROOT / "conf")):
             yield complexity.examine_all(complexity.published_jobs([]), measuring=False)
     finally:
         config.update("jaxtyping_disable", False)

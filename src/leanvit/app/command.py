@@ -34,7 +34,8 @@ def train(command: str) -> None:
     read = {"train": request.training, "pretrain": request.pretraining,
             "compress": request.compression}[command]  # fmt: skip
 
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)
+    @hydra.main(config_path=str(CONF), config_name=command,
+                execution_whitelist=["leanvit.*", "hydra_plugins.*", "hydra.*"])  # fmt: skip
     def task(composed: DictConfig) -> None:
         settings = HydraConfig.get()
         in_grid = settings.mode == RunMode.MULTIRUN
@@ -123,7 +124,7 @@ def ask(command: str, description: str | None, of_train: bool = False) -> None:
         own: Any = OmegaConf.load(CONF / f"{command}.yaml") if of_train else {}
         overrides = [each for each in rest if not of_train or each.partition("=")[0] not in own]
         asked = [as_list(each) for each in rest if not of_train or each not in overrides]
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with initialize_config_dir(str(CONF)):
             config = compose(command, asked, return_hydra_config=True)
         choices = dict(config.hydra.runtime.choices)
         given: Any = OmegaConf.to_container(

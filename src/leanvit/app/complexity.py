@@ -60,7 +60,7 @@ def run(
     Args:
         overrides: choices and values, as for train.py.
     """
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF)):
         jobs = published_jobs(overrides) if published else grid(overrides)
         nets = examine_all(jobs, not published if measure is None else measure)
     if format == "json":

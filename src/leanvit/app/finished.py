@@ -183,7 +183,7 @@ def outputs_beside(outputs: str | None, overrides: Sequence[str]) -> str:
 
 
 # cached: as grid.grid_name
-OmegaConf.register_new_resolver("beside", outputs_beside, use_cache=True, replace=True)
+OmegaConf.register_resolver("beside", outputs_beside, use_cache=True, replace=True)
 
 
 def _put_in_todays_words(config: DictConfig) -> None:

@@ -7,16 +7,18 @@ wrong. The callback reads them when the last job is done, and prints and keeps t
 import contextlib
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from leanvit.app import names, words
+from leanvit.app import names, processes, words
 from leanvit.app.finished import Run
 from leanvit.app.jobs import Job, leave_note, only_process_in
 from leanvit.errors import LeanvitError
@@ -25,12 +27,34 @@ from leanvit.files import write_json
 
 def grid_name(command: str, overrides: ListConfig, sweeper: DictConfig) -> str:
     """Eight characters of what the grid was asked for."""
-    asked = [command, sorted(overrides), OmegaConf.to_container(sweeper)]
+    said = (str(each) for each in overrides)
+    asked = [
+        command,
+        sorted(each for each in said if not each.startswith("parallel=")),
+        OmegaConf.to_container(sweeper),
+    ]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
 
 
 # cached: a job, wherever it runs, gets what was resolved for its grid
-OmegaConf.register_new_resolver("grid", grid_name, use_cache=True, replace=True)
+OmegaConf.register_resolver("grid", grid_name, use_cache=True, replace=True)
+
+
+def at_once(parallel: Any, accelerator: str) -> int:
+    """How many jobs of a grid run at the same time.
+
+    Raises:
+        LeanvitError: ``parallel`` is neither a number of jobs nor ``auto``.
+    """
+    if parallel == "auto":
+        gpus = processes.gpus() if accelerator in ("auto", "gpu", "cuda") else []
+        return len(gpus) or len(os.sched_getaffinity(0))
+    if isinstance(parallel, int) and not isinstance(parallel, bool) and parallel > 0:
+        return parallel
+    raise LeanvitError(f"parallel={parallel}: give a number of jobs, 1 or more, or auto")
+
+
+OmegaConf.register_resolver("at_once", at_once, replace=True)
 
 
 def leave(folder: Path, job: Job) -> None:
@@ -60,23 +84,29 @@ def left(folder: Path) -> list[Job]:
     return found + _not_kept
 
 
+_held = contextlib.ExitStack()  # the folder of this process's grid; no launcher can pass it on
+
+
 class Comparison(Callback):
     """Hydra's callback around a grid; the exit status is 1 where a job failed."""
-
-    def __init__(self) -> None:
-        self.held = contextlib.ExitStack()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.held.enter_context(only_process_in(folder))
+            _held.enter_context(only_process_in(folder))
             for path in folder.glob("*/job.json"):  # of an earlier call
                 path.unlink()
         except (LeanvitError, OSError) as error:  # Hydra would make a warning of it
             sys.exit(words.say(error))
 
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if job_return.status == JobStatus.FAILED:  # where the command could not even be asked
+            words.say(job_return._return_value)
+
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if sys.exc_info()[1] is not None:  # the launcher itself failed, or was stopped
+            return
         folder = Path(config.hydra.sweep.dir)
         try:
             jobs = left(folder)

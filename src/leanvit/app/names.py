@@ -25,7 +25,9 @@ CONF = ROOT / "conf"
 PUBLISHED = CONF / "experiment" / "published.csv"  # the tables that we start from
 
 # what may change without the run becoming another run
-NO_CHOICE = ("logger", "memory_gib", "num_workers", "outputs", "hydra", "classes", "choices")
+NO_CHOICE = (
+    "logger", "memory_gib", "num_workers", "parallel", "outputs", "hydra", "classes", "choices",
+)  # fmt: skip
 NO_CHOICE_OF_DATA = ("data_dir", "memory_gib")
 # keys that runs were called without, and the value that means what these runs did
 CAME_LATER: dict[str, Any] = {
@@ -209,7 +211,7 @@ def found(given: str) -> Path:
 
 
 # here and not beside the commands: a launcher's fresh process imports what a job needs
-OmegaConf.register_new_resolver("root", lambda: str(ROOT), replace=True)
+OmegaConf.register_resolver("root", lambda: str(ROOT), replace=True)
 
 
 def _hash(values: dict[str, Any]) -> str:

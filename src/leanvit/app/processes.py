@@ -2,13 +2,17 @@
 
 import contextlib
 import ctypes
+import fcntl
 import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO
 
 from omegaconf import DictConfig
 
@@ -72,11 +76,51 @@ def is_first_rank() -> bool:
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
-def run_in_child(job: Callable[[], str | None]) -> int:
-    """Run ``job``, which returns an error or None, in a forked process; its exit status."""
+def gpus() -> list[str]:
+    """The GPUs that this process may use, by number or name; no driver is asked: it takes long."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [each for each in visible.split(",") if each]
+    return [str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
+
+
+def take_share(at_once: int, folder: Path) -> None:
+    """Take one of ``at_once`` places on this machine, until this process or its parent ends.
+
+    Its jobs then use one GPU, and that part of the free memory; the launcher shares the cores.
+
+    Args:
+        folder: where the places are files, which are locked.
+    """
+    die_with_parent()
+    os.environ["LEANVIT_SHARES"] = str(at_once)  # read by leanvit.data.decode
+    if _places or not (seen := gpus()):
+        return
+    for number in range(at_once):
+        place = (folder / f".place-{number}").open("w")
+        with contextlib.suppress(OSError):
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.environ["CUDA_VISIBLE_DEVICES"] = seen[number % len(seen)]
+            _places.append(place)
+            return
+        place.close()
+
+
+_places: list[IO[str]] = []
+
+
+def run_in_child(job: Callable[[], str | None], log: Path | None = None) -> int:
+    """Run ``job``, which returns an error or None, in a forked process; its exit status.
+
+    Args:
+        log: a file for what the job says, which is also said here, behind the name of its folder.
+    """
+    reader, writer = os.pipe() if log else (-1, -1)
 
     def work() -> None:
         die_with_parent()
+        if log:
+            os.dup2(writer, 1)
+            os.dup2(writer, 2)
         try:
             error = job()
         except KeyboardInterrupt:  # the process that forked this one speaks for it
@@ -87,8 +131,15 @@ def run_in_child(job: Callable[[], str | None]) -> int:
     # forked: imports are done, and nothing was computed here that a child must not inherit
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
+    if log:
+        os.close(writer)
+        # a thread: what a job left running may hold its end of the pipe for ever
+        telling = threading.Thread(target=_tell, args=(reader, log), daemon=True)
+        telling.start()
     try:
         child.join()
+        if log:
+            telling.join(1)
     except BaseException as stop:
         if isinstance(stop, KeyboardInterrupt):
             child.join(2)  # a terminal tells it, too: a second signal would stop its tidying up
@@ -96,6 +147,15 @@ def run_in_child(job: Callable[[], str | None]) -> int:
         child.join()
         raise
     return child.exitcode or 0
+
+
+def _tell(reader: int, log: Path) -> None:
+    """Pass on the lines of a job, and keep them while there is room."""
+    with open(reader, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as kept:
+                kept.write(line)
+            print(f"{log.parent.name}: {line}", end="", file=sys.stderr, flush=True)
 
 
 def run_ranks(command: str, overrides: Sequence[str], trainer: DictConfig) -> int:

@@ -43,6 +43,7 @@ class Request:
         begins: the run that ``pretrained=`` or ``run=`` names.
         teacher: the run that ``lightweight.teacher=`` names.
         in_grid: one of several jobs.
+        at_once: jobs that run at the same time.
     """
 
     config: DictConfig
@@ -54,6 +55,7 @@ class Request:
     begins: Run | None = None
     teacher: Run | None = None
     in_grid: bool = False
+    at_once: int = 1
 
     @property
     def is_finished(self) -> bool:
@@ -167,7 +169,9 @@ def _said(composed: DictConfig) -> tuple[dict[str, str | None], dict[str, Any], 
                if not str(key).startswith("hydra/")}  # fmt: skip
     overrides = [str(each) for each in settings.overrides.task]
     in_grid = settings.mode == RunMode.MULTIRUN
-    return choices, parse(overrides), {"overrides": overrides, "in_grid": in_grid}
+    at_once = settings.launcher.get("n_jobs", 1) if in_grid else 1
+    called = {"overrides": overrides, "in_grid": in_grid, "at_once": at_once}
+    return choices, parse(overrides), called
 
 
 def _settled(config: DictConfig) -> DictConfig:

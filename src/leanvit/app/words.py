@@ -93,6 +93,8 @@ def _explained(error: BaseException) -> str:
         return line
     if "shared memory" in str(cause):  # of torch's DataLoader, whose workers pass images by it
         return "too little shared memory in /dev/shm: give it more, or num_workers=0"
+    if type(cause).__name__ == "TerminatedWorkerError":  # joblib's
+        return "a process of the grid was killed: the same command goes on where it was"
     if _is_out_of_memory(cause):
         return "out of memory: lower batch_size, or choose a smaller model"
     if text.startswith("Config group override must be a string"):

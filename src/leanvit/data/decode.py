@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from leanvit.data.images import ImageFiles, ImageSet, one_line
 from leanvit.data.pixels import Fit, decode
 from leanvit.data.source import Source
 from leanvit.errors import LeanvitError
-from leanvit.files import atomic_path, check_folder
+from leanvit.files import atomic_path, check_folder, one_at_a_time
 
 CACHE_FORMAT = 3  # raise it when the same files would decode to other tensors
 
@@ -69,8 +70,11 @@ def load_images(
     cached = _read_cache(cache, fingerprint)
     if cached is None:
         check_folder(cache_dir)
-        cached = _decode_all(source, names, image_size, fit, skip_unreadable)
-        _keep(cache, fingerprint, *cached)
+        with one_at_a_time(cache_dir / ".lock"):  # jobs of a grid begin at once
+            cached = _read_cache(cache, fingerprint)
+            if cached is None:
+                cached = _decode_all(source, names, image_size, fit, skip_unreadable)
+                _keep(cache, fingerprint, *cached)
     pixels, kept = cached
     # labels are not cached: the same files have others where the classes are others
     kept_labels = torch.tensor(labels)[torch.from_numpy(kept)]
@@ -80,12 +84,13 @@ def load_images(
 
 
 def free_memory_gib() -> float:
-    """Memory of this machine that is free now, in GiB."""
+    """Memory of this machine that is free now, in GiB; of jobs that run at once, a job's share."""
+    shares = int(os.environ.get("LEANVIT_SHARES", "1"))  # set by leanvit.app.processes.take_share
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) / 2**20
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**31
+        return int(fields["MemAvailable"].split()[0]) / 2**20 / shares
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**31 / shares
 
 
 def _read_cache(cache: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -103,6 +108,8 @@ def _read_cache(cache: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray] 
     except Exception as error:  # a damaged zip fails in many ways
         why = one_line(error)
         print(f"cache {cache} is damaged ({why}): decoding the images again", file=sys.stderr)
+        with suppress(OSError):
+            cache.unlink()
         return None
 
 
