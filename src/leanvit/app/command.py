@@ -62,7 +62,7 @@ def train(command: str) -> None:
             sys.exit(1)
 
     def main() -> None:
-        check_flags(sys.argv[1:], command)
+        check_left_out(sys.argv[1:], command)
         task()
 
     spoken(main)
@@ -86,19 +86,16 @@ def spoken(main: Callable[[], None]) -> None:
         sys.exit(words.say(error))
 
 
-def check_flags(arguments: Sequence[str], command: str) -> None:
-    """See that ``-m`` stands where Hydra finds it, and that ``~key`` leaves out nothing needed.
+def check_left_out(arguments: Sequence[str], command: str) -> None:
+    """See that ``~key`` leaves out nothing needed.
 
     Raises:
-        HydraException: ``-m`` between choices, or a command cannot do without.
+        HydraException: the command cannot do without.
     """
     needed = {key for key in names.keys_of(command) if key not in MAY_MISS and "@" not in key}
     for key in (each[1:].partition("=")[0] for each in arguments if each.startswith("~")):
         if key in needed:
             raise HydraException(f"~{key} leaves out what {command}.py needs: give another {key}=")
-    inner = [each in MULTIRUN for each in arguments[1:-1]]
-    if any(inner):
-        raise HydraException("-m stands before all choices, or after them")
 
 
 def ask(command: str, description: str | None, of_train: bool = False) -> None:

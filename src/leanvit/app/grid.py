@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 
 from leanvit.app import names, processes, words
 from leanvit.app.finished import Run
@@ -99,10 +99,15 @@ class Comparison(Callback):
                 path.unlink()
         except (LeanvitError, OSError) as error:  # Hydra would make a warning of it
             sys.exit(words.say(error))
+        # what stands first varies slowest: each row of a table has one seed before any has two
+        asked = config.hydra.overrides
+        with read_write(asked):
+            asked.task = sorted(asked.task, key=lambda each: not each.startswith("seed="))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        if job_return.status == JobStatus.FAILED:  # where the command could not even be asked
-            words.say(job_return._return_value)
+        error = job_return._return_value
+        if isinstance(error, Exception):  # where the command could not even be asked
+            words.say(error)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if sys.exc_info()[1] is not None:  # the launcher itself failed, or was stopped
