@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_runs import write_failed_run
+from hydra.errors import HydraException
 from scripts import ROOT, call, environment, run
 
 from leanvit.app.command import as_list, check_left_out

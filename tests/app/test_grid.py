@@ -18,6 +18,7 @@ from scripts import ROOT, TINY_DATA, TINY_VIT, call, child_of, fork, no_figures,
 
 from leanvit.app import grid as grids
 from leanvit.app.jobs import Job, only_process_in
+from leanvit.errors import LeanvitError
 
 pytestmark = pytest.mark.xdist_group("grid")
 TINY = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "trainer=cpu"]
@@ -239,9 +240,17 @@ def test_the_exit_status_of_a_grid(
 
 def test_what_an_earlier_call_left_is_no_job_of_this_one(tmp_path: Path) -> None:
     sweep = leave_jobs(tmp_path)
-    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}}})
+    asked = {"task": ["loss=ce,focal", "seed=0,1", "model=vit"]}
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}, "overrides": asked}})
     grids.Comparison().on_multirun_start(config)
     assert grids.left(sweep) == []
+    # what stands first varies slowest
+    assert config.hydra.overrides.task == ["seed=0,1", "loss=ce,focal", "model=vit"]
+    with pytest.raises(LeanvitError, match="another process"), only_process_in(sweep):
+        pass
+    ended(sweep)
+    with only_process_in(sweep):
+        pass
 
 
 def test_a_grid_is_named_by_what_was_asked_for() -> None:
@@ -249,6 +258,7 @@ def test_a_grid_is_named_by_what_was_asked_for() -> None:
         return Path(config_of(*overrides, "outputs=/o").hydra.sweep.dir).name
 
     assert name("loss=ce", "seed=1") == name("seed=1", "loss=ce") != name("loss=ce", "seed=2")
+    assert name("loss=ce", "parallel=2") == name("loss=ce")
 
 
 @pytest.mark.parametrize("command", ["train", "pretrain", "compress"])

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 from scripts import ROOT, TINY_DATA, TINY_VIT, run, start
 
 from leanvit.app import grid
@@ -67,14 +66,6 @@ def processes_of(outputs: Path) -> list[str]:
         if any(name.startswith(str(outputs)) for name in held):
             found.append(each.name)
     return found
-
-
-def test_the_number_of_jobs_at_once_makes_no_other_grid() -> None:
-    names = [
-        grid.grid_name("train", OmegaConf.create(said), OmegaConf.create({}))
-        for said in (["seed=0,1"], ["parallel=2", "seed=0,1"], ["seed=0,2"])
-    ]
-    assert names[0] == names[1] != names[2]
 
 
 def test_how_many_jobs_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

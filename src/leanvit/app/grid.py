@@ -84,6 +84,11 @@ def left(folder: Path) -> list[Job]:
     return found + _not_kept
 
 
+def seeds_first(overrides: Sequence[str]) -> list[str]:
+    """What stands first varies slowest: each row of a table has one seed before any has two."""
+    return sorted(overrides, key=lambda each: not each.startswith("seed="))
+
+
 _held = contextlib.ExitStack()  # the folder of this process's grid; no launcher can pass it on
 
 
@@ -99,10 +104,9 @@ class Comparison(Callback):
                 path.unlink()
         except (LeanvitError, OSError) as error:  # Hydra would make a warning of it
             sys.exit(words.say(error))
-        # what stands first varies slowest: each row of a table has one seed before any has two
         asked = config.hydra.overrides
         with read_write(asked):
-            asked.task = sorted(asked.task, key=lambda each: not each.startswith("seed="))
+            asked.task = seeds_first(asked.task)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         error = job_return._return_value
@@ -113,11 +117,12 @@ class Comparison(Callback):
         if sys.exc_info()[1] is not None:  # the launcher itself failed, or was stopped
             return
         folder = Path(config.hydra.sweep.dir)
-        try:
-            jobs = left(folder)
-            show(kwargs["config_name"], jobs, folder)
-        except Exception as error:  # as above
-            sys.exit(words.say(error))
+        with _held:
+            try:
+                jobs = left(folder)
+                show(kwargs["config_name"], jobs, folder)
+            except Exception as error:  # as above
+                sys.exit(words.say(error))
         if not jobs or any(job.error for job in jobs):
             sys.exit(1)
 
