@@ -24,6 +24,8 @@ from leanvit.errors import LeanvitError
 
 CONF = names.CONF
 LISTS = ("run", "against", "what")  # in these values of one command a comma makes a list
+# what a composed config may name for Hydra to build; of nets and data see leanvit.app.parts
+TRUSTED = ["leanvit.*", "lightning.pytorch.loggers.*", "hydra.*", "hydra_plugins.*"]
 HELP = {"-h", "--help"}
 MULTIRUN = {"-m", "--multirun"}
 MAY_MISS = ("classifier", "lightweight", "logger", "experiment", "sweep")  # of choices
@@ -35,7 +37,7 @@ def train(command: str) -> None:
             "compress": request.compression}[command]  # fmt: skip
 
     @hydra.main(config_path=str(CONF), config_name=command,
-                execution_whitelist=["leanvit.*", "hydra_plugins.*", "hydra.*"])  # fmt: skip
+                execution_whitelist=TRUSTED)  # fmt: skip
     def task(composed: DictConfig) -> None:
         settings = HydraConfig.get()
         in_grid = settings.mode == RunMode.MULTIRUN
