@@ -67,6 +67,9 @@ class Run:
             missing = missing if classes is not None else ["classes", *missing]
             if not missing and not _are_names(classes):
                 raise ValueError(f"classes={classes} is no list of names")
+            for key in ("seed", "split_seed"):
+                if not isinstance(kept.get(key, 0), int):
+                    raise ValueError(f"{key}={kept[key]} is no whole number")
             if not isinstance(kept.get("choices", {}), dict | DictConfig):
                 raise ValueError(f"choices={kept.choices} tells no choices by name")
         except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError) as error:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leanvit.app import names
-from leanvit.app.request import TAKEN_OVER, Request
+from leanvit.app.request import Request
+from leanvit.app.second_stage import TAKEN_OVER
 
 if TYPE_CHECKING:
     import torch

@@ -1,14 +1,5 @@
-"""What a command asks for, read once: the config, and the run it begins from.
+"""What a command asks for, read once: the config, and the run it begins from."""
 
-A second stage (``pretrained=``) has the net, the images, the validation split and the seed of the
-run it begins from, but for what the command line says:
-
-- ``model=``, ``data=`` or ``lightweight=`` of another name than the run's is taken as composed;
-- the run's own name, or none, means the run's values, which single ones (``model.drop_path_rate=``)
-  change; where Hydra knows none of that name, the choice wants to be named beside it.
-"""
-
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +8,13 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from leanvit.app import names
 from leanvit.app.finished import METRICS, Run, damage, find
+from leanvit.app.second_stage import begins_from, look_for_seen_images, taken_over
 from leanvit.errors import LeanvitError
 
-TAKEN_OVER = ("model", "data", "lightweight")
-# of data, what makes no image of the one run an unseen one of the other
-HARMLESS = ("data_dir", "fit", "image_size", "memory_gib", "skip_unreadable")
 PRETRAINING, AGREEMENT = "pretraining.json", "agreement.json"
 
 
@@ -100,9 +89,9 @@ def training(composed: DictConfig) -> Request:
     """
     choices, given, rest = _said(composed)
     config = composed.copy()
-    begins = _begins_from(config, choices, given) if _wants_begin(config, choices) else None
+    begins = begins_from(config, choices, given)
     if begins is not None:
-        config, choices = _taken_over(config, choices, given, begins)
+        config, choices = taken_over(config, choices, given, begins)
     elif not choices.get("experiment"):
         _follow_recipe(config, choices, given)
     method = config.get("lightweight") or {}
@@ -120,7 +109,7 @@ def training(composed: DictConfig) -> Request:
                       teacher=taught_by, **rest)  # fmt: skip
     for run, name in ((begins, "pretrained"), (taught_by, "lightweight.teacher")):
         if run is not None:
-            _look_for_seen_images(request, run, f"{name}={run.path}")
+            look_for_seen_images(config, run, f"{name}={run.path}", request.classifier)
     return request
 
 
@@ -186,16 +175,6 @@ def _settled(config: DictConfig) -> DictConfig:
     return settled
 
 
-def _wants_begin(config: DictConfig, choices: Mapping[str, str | None]) -> bool:
-    if config.pretrained == "":  # an empty variable of the shell would cost a training
-        raise LeanvitError("pretrained= is empty: give a directory, or leave it out")
-    if not config.pretrained and choices.get("classifier") not in (None, "none"):
-        raise LeanvitError(
-            "classifier= is a second stage: add pretrained=<directory of a finished run>"
-        )
-    return bool(config.pretrained)
-
-
 def _follow_recipe(
     config: DictConfig, choices: Mapping[str, str | None], given: Mapping[str, Any]
 ) -> None:
@@ -211,86 +190,3 @@ def _follow_recipe(
         for whole, wanted in values.items():
             if whole not in given:
                 OmegaConf.update(config, whole, wanted)
-
-
-def _begins_from(
-    config: DictConfig, choices: Mapping[str, str | None], given: Mapping[str, Any]
-) -> Run:
-    """The run that ``pretrained=`` names, if it can be begun from."""
-    run = find(config.pretrained)
-    if not run.told:
-        raise LeanvitError(f"pretrained={run.path} is not finished: train it to its end first")
-    if run.config.get("quantized"):
-        raise LeanvitError(
-            f"pretrained={run.path} was quantised: train on the run that it was made of"
-        )
-    if choices.get("experiment") and not given.keys() >= {"model", "data"}:
-        raise LeanvitError(
-            "experiment= brings a net and images, and pretrained= brings the run's own: leave "
-            "experiment= out, or say which with model= and data="
-        )
-    return run
-
-
-def _taken_over(
-    config: DictConfig, choices: dict[str, str | None], given: Mapping[str, Any], run: Run
-) -> tuple[DictConfig, dict[str, str | None]]:
-    """Config and choices of a second stage."""
-    kept, choices = run.config, dict(choices)
-    with open_dict(config):
-        for part in TAKEN_OVER:
-            own = {key: value for key, value in given.items() if key.startswith(f"{part}.")}
-            if part in given and given[part] != run.choices.get(part):
-                continue  # another one
-            is_over = part == "lightweight" and run.helped_by_teacher
-            is_over = is_over and not own and part not in given
-            config[part] = {} if is_over else (kept.get(part) or {})
-            choices[part] = None if is_over else run.choices.get(part)
-            for key, value in own.items():
-                if OmegaConf.select(kept, key, default=key) == key:  # neither there nor null
-                    raise LeanvitError(f"there is no {key} in pretrained={run.path}")
-                OmegaConf.update(config, key, value)
-        if kept.get("pruned") and given.get("model") in (None, run.choices.get("model")):
-            config.pruned = True
-        if "weights" in config.model and "model.weights" not in given:
-            config.model.weights = None  # the run's own take their place
-        if "model.image_size" not in given:
-            config.model.image_size = config.data.image_size
-        for key in ("seed", "split_seed", "val_fraction"):
-            if key not in given:
-                config[key] = kept[key]
-    if choices.get("classifier") not in (None, "none") and config.lightweight:
-        raise LeanvitError(
-            f"classifier= does not fit lightweight={choices['lightweight']}: choose the "
-            "classifier first, and lightweight= in a stage after it"
-        )
-    return config, choices
-
-
-def _look_for_seen_images(request: Request, run: Run, first: str) -> None:
-    """Warn where images that judge this stage may have been trained on in the first.
-
-    Args:
-        first: what the command line calls that run.
-
-    Raises:
-        LeanvitError: so with a classifier, which is nothing but what the first stage left.
-    """
-
-    def source(of: DictConfig) -> dict[str, Any]:
-        values = {key: value for key, value in of.data.items() if key not in HARMLESS}
-        if values.get("source"):
-            values["source"] = names.full_path(values["source"])
-        return values
-
-    config, kept = request.config, run.config
-    now, before = source(config), source(kept)
-    changed = [f"data.{key}" for key in now if now[key] != before.get(key)]
-    changed += [key for key in ("split_seed", "val_fraction") if config[key] != kept[key]]
-    if not changed:
-        return
-    words = ", ".join(map(str, changed)).replace("data._target_", "data")
-    line = f"{first} was trained on other choices of {words}"
-    if request.classifier:
-        raise LeanvitError(f"{line}: leave them out, its validation images must stay unseen")
-    print(f"{line}: images that judge this run may have been trained on there", file=sys.stderr)
