@@ -26,7 +26,9 @@ TAKERS = [ImageDataModule, with_validation, fit, Trainable, late_epoch]
 
 
 @pytest.mark.parametrize(
-    "taker", [*TAKERS, *dict.fromkeys(taker_of(*each) for each in CHOICES)], ids=str
+    "taker",
+    [*TAKERS, *dict.fromkeys(taker_of(*each) for each in CHOICES)],
+    ids=lambda taker: f"{taker.__module__}.{taker.__qualname__}",
 )
 def test_no_value_is_infinite_or_no_number(taker: Callable[..., Any]) -> None:
     for name, taken in values.annotations(taker).items():
