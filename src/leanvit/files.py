@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -77,13 +77,17 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def one_at_a_time(lock: Path) -> Iterator[None]:
-    """Wait until no other process holds ``lock``, where the file system knows locks."""
-    with ExitStack() as held:
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait until no other process holds the folder, which need not be there yet; a file system that
+    knows no locks lets all go on."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
+    held = os.open(there, os.O_RDONLY)
+    try:
         with suppress(OSError):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(held.enter_context(lock.open("w")), fcntl.LOCK_EX)
+            fcntl.flock(held, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(held)
 
 
 def told(error: OSError, path: Path | str | None = None) -> str | None:

@@ -75,6 +75,9 @@ def test_how_many_jobs_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert grid.at_once("auto", "auto") == 3
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     assert grid.at_once("auto", "auto") == 2 and grid.at_once("auto", "cpu") == 3
+    assert grid.at_once(1, "auto", "ddp") == 1
+    with pytest.raises(LeanvitError, match="each job takes all devices"):
+        grid.at_once("auto", "auto", "ddp")
     for wrong in (0, -1, True, 1.5, "two", None):
         with pytest.raises(LeanvitError, match="give a number of jobs, 1 or more, or auto"):
             grid.at_once(wrong, "auto")

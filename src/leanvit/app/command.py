@@ -46,6 +46,8 @@ def train(command: str) -> None:
         if in_grid:  # W&B shows the jobs of a grid together; read by whatever process it runs in
             group = f"{command}-{Path(settings.sweep.dir).name}"
             os.environ.setdefault("WANDB_RUN_GROUP", group)
+            if (at_once := settings.launcher.get("n_jobs", 1)) > 1:
+                processes.take_share(at_once, Path(settings.sweep.dir))
         try:
             job = jobs.do(command, read(composed))
             if alone and not job.error:

@@ -40,12 +40,15 @@ def grid_name(command: str, overrides: ListConfig, sweeper: DictConfig) -> str:
 OmegaConf.register_resolver("grid", grid_name, use_cache=True, replace=True)
 
 
-def at_once(parallel: Any, accelerator: str) -> int:
+def at_once(parallel: Any, accelerator: str, strategy: str = "auto") -> int:
     """How many jobs of a grid run at the same time.
 
     Raises:
-        LeanvitError: ``parallel`` is neither a number of jobs nor ``auto``.
+        LeanvitError: ``parallel`` is neither a number of jobs nor ``auto``, or each job takes all
+            devices.
     """
+    if parallel != 1 and strategy.startswith("ddp"):
+        raise LeanvitError(f"parallel={parallel}: with trainer=ddp each job takes all devices")
     if parallel == "auto":
         gpus = processes.gpus() if accelerator in ("auto", "gpu", "cuda") else []
         return len(gpus) or len(os.sched_getaffinity(0))

@@ -53,8 +53,6 @@ def do(command: str, request: Request) -> Job:
         return Job(run_dir, outcome(status, request))
     if not request.in_grid:
         return Job(run_dir, run_job(command, request))
-    if request.at_once > 1:
-        processes.take_share(request.at_once, run_dir.parent)
     work_of(command)  # imported once, for all jobs
     log = run_dir / "log.txt" if request.at_once > 1 else None
     status = processes.run_in_child(lambda: run_job(command, request), log)

@@ -21,7 +21,7 @@ from leanvit.data.images import ImageFiles, ImageSet, one_line
 from leanvit.data.pixels import Fit, decode
 from leanvit.data.source import Source
 from leanvit.errors import LeanvitError
-from leanvit.files import atomic_path, check_folder, one_at_a_time
+from leanvit.files import atomic_path, one_at_a_time
 
 CACHE_FORMAT = 3  # raise it when the same files would decode to other tensors
 
@@ -69,8 +69,7 @@ def load_images(
     cache = cache_dir / f"{fingerprint[:24]}-{kind}.npz"
     cached = _read_cache(cache, fingerprint)
     if cached is None:
-        check_folder(cache_dir)
-        with one_at_a_time(cache_dir / ".lock"):  # jobs of a grid begin at once
+        with one_at_a_time(cache_dir):  # jobs of a grid begin at once
             cached = _read_cache(cache, fingerprint)
             if cached is None:
                 cached = _decode_all(source, names, image_size, fit, skip_unreadable)
