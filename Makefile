@@ -24,7 +24,7 @@ setup: .venv/installed  ## build .venv with the locked versions
 	touch $@
 
 demo: setup  ## train and compare a small grid on the built-in shapes (drawn, not photographs)
-	$(RUN) src/train.py -m experiment=demo_vit,demo_coatnet loss=ce,focal
+	$(RUN) src/train.py -m experiment=demo_vit,demo_coatnet loss=ce,focal parallel=auto
 	@echo "These are results on shapes drawn by the program. For photographs: make data train"
 
 test: setup  ## run every test

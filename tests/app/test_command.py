@@ -24,6 +24,7 @@ SLIPS = {
     "benchmark.py run=a output=/x/é": """want quotes: 'output="/x/é"'""",
     "report.py outputs=/x": "runs are named by run=..., what is written goes to output=...",
     "eval.py outputs=/x run=y": "what is written goes into the run's own folder",
+    "train.py parallel=two seed=0,1 -m": "error: parallel=two: give a number of jobs, 1 or more",
     "pretrain.py pretrain=mea": "did you mean mae",
     "compress.py method=prune": "run must be given: run=...",
     "complexity.py --cfg": "there is no flag --cfg",

@@ -88,6 +88,8 @@ def _explained(error: BaseException) -> str:
         key = "outputs" if str(cause.full_key).startswith("hydra.") else cause.full_key
         return f"{key}: {str(cause).splitlines()[0]}, which ${{...}} refers to"
     if isinstance(cause, OmegaConfBaseException):
+        if ours := re.match(r"LeanvitError raised while resolving interpolation: (.*)", str(cause)):
+            return ours[1]
         return _unknown_key(cause) or text
     if isinstance(cause, OSError) and (line := files.told(cause)):
         return line
