@@ -7,7 +7,6 @@ wrong. The callback reads them when the last job is done, and prints and keeps t
 import contextlib
 import hashlib
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -51,7 +50,7 @@ def at_once(parallel: Any, accelerator: str, strategy: str = "auto") -> int:
         raise LeanvitError(f"parallel={parallel}: with trainer=ddp each job takes all devices")
     if parallel == "auto":
         gpus = processes.gpus() if accelerator in ("auto", "gpu", "cuda") else []
-        return len(gpus) or len(os.sched_getaffinity(0))
+        return len(gpus) or processes.num_cores()
     if isinstance(parallel, int) and not isinstance(parallel, bool) and parallel > 0:
         return parallel
     raise LeanvitError(f"parallel={parallel}: give a number of jobs, 1 or more, or auto")
