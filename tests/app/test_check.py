@@ -108,6 +108,7 @@ def finished(folder: Path) -> Path:
         "max_epochs=abc",
         "max_epochs=0",
         "num_workers=-1",
+        "num_workers=99999",
         "seed=-1",
         "layer_decay=0",
         "backbone_lr=-1",

@@ -26,6 +26,7 @@ BROKEN = {
     "half": b"model:\n  _target_: leanvit.models.vit.ViT\ndata: {_tar",
     "without a net": b"seed: 0\nclasses: [a, b]\ndata: {_target_: x, image_size: 32}\n",
     "a number of classes": b"seed: 0\nclasses: 3\nmodel: {_target_: x}\ndata: {_target_: y}\n",
+    "aliases of aliases": b"seed: 0\na: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]\n",
     "a seed of letters": b"seed: x\nclasses: [a, b]\nmodel: {_target_: x}\n"
     b"data: {_target_: y, image_size: 32}\n",
     "no mapping": b"seed: 0\nclasses: [a, b]\nmodel: 3\ndata: {_target_: x, image_size: 32}\n",

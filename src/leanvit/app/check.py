@@ -157,9 +157,12 @@ def check_place(config: DictConfig) -> None:
         raise LeanvitError(
             "trainer.sync_batchnorm=true: torch synchronises BatchNorm on GPUs alone, leave it out"
         )
+    cores = os.cpu_count() or 1
+    if (workers := config.get("num_workers") or 0) > max(16, 4 * cores):
+        raise LeanvitError(f"num_workers={workers}: this machine has {cores} CPU cores")
     if not isinstance(num, int):
         return
-    found = torch.cuda.device_count() if device.type == "cuda" else os.cpu_count() or 1
+    found = torch.cuda.device_count() if device.type == "cuda" else cores
     if num > found:
         kind = "GPUs" if device.type == "cuda" else "CPU cores"
         raise LeanvitError(f"trainer.devices={num}: this machine has {found} {kind}")

@@ -58,7 +58,7 @@ class Run:
             raise LeanvitError(f"{self.path} is no run directory: it has no config.yaml")
         try:
             with open_regular(path) as file:
-                values = yaml.safe_load(file)
+                values = yaml.load(file, _Loader)
             if not isinstance(values, dict):
                 raise ValueError("it holds no values by name")
             classes = values.pop("classes", None)
@@ -121,6 +121,15 @@ class Run:
         """Its ``lightweight`` helped to train the net and is no part of it."""
         method = self.config.get("lightweight") or {}
         return isinstance(method.get("teacher"), str) and method.get("kind") != "token"
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads no aliases, which leanvit does not write: a few lines of them stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias, * and a name, stands where values do")
+        return super().compose_node(parent, index)
 
 
 def _are_names(classes: Any) -> bool:

@@ -145,6 +145,9 @@ def keep_config(
 class _Dumper(yaml.SafeDumper):
     """Escapes what is not seen: PyYAML does not read its own plain U+0085 again."""
 
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
 
 _Dumper.add_representer(
     str,

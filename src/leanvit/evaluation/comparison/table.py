@@ -179,7 +179,7 @@ def _cells(table: Table, row: Row) -> dict[str, str]:
         "95 % over": row.interval_over,
         "difference": "" if unlike else judged(row.difference),
         "balanced accuracy %": percent(row.balanced_accuracy),
-        "worst class %": f"{row.worst_class} {percent(row.worst_recall)}",
+        "worst class %": f"{' '.join(row.worst_class.split())} {percent(row.worst_recall)}",
         **({SHOTS_COLUMN: shots} if _has_shots(table) else {}),
         "ECE %": percent(row.calibration_error) + ("" if after is None else f" → {percent(after)}"),
         "params M": "" if row.params is None else digits(row.params / 1e6),
