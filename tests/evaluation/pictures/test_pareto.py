@@ -105,3 +105,14 @@ def test_the_file_is_written(tmp_path: Path) -> None:
     pareto([run("a", 0.8, 100, 4e8)], path, "what it is of")
     with Image.open(path) as image:
         assert image.size[0] > 1.5 * image.size[1] > 900
+
+
+def test_ticks_are_plain_numbers(drawn) -> None:
+    for rates in ([5_000, 9_500], [20_000, 400_000], [0.5, 0.7]):
+        figure = drawn([run("a", 0.8, rates[0], 1e8), run("b", 0.7, rates[1], 2.5e6)])
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            told = [text.get_text() for text in axes.get_xticklabels()]
+            places = axes.get_xticks()
+            assert len(told) > 1 and not any("e" in text for text in told)
+            assert [float(text.replace(",", "")) for text in told] == pytest.approx(list(places))

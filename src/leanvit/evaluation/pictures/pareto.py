@@ -102,4 +102,6 @@ def set_log_scale(axes: Axes, values: Float64[ndarray, " shown"]) -> None:
     is_narrow = high / low < 2.5
     axes.xaxis.set_major_locator(MaxNLocator(5) if is_narrow else LogLocator(subs=subs))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")
+    axes.xaxis.set_major_formatter(
+        lambda value, _: f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    )
