@@ -20,9 +20,9 @@ ROWS = [
 ]  # fmt: skip
 
 
-def shown(width: int, droppable: tuple[str, ...] = ()) -> str:
+def shown(width: int, droppable: tuple[str, ...] = (), rows: list[dict[str, str]] = ROWS) -> str:
     console = Console(file=io.StringIO(), width=width)
-    show(console, "Nets", ROWS, ("net",), "what it is of [x]", droppable)
+    show(console, "Nets", rows, ("net",), "what it is of [x]", droppable)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, text.split("\n"))) <= width
     return text
@@ -46,6 +46,7 @@ def test_what_is_left_out_is_told() -> None:
     assert "Not shown" not in shown(100, order)
     assert shown(40, order).endswith("Not shown, for width: p = 1.\n")  # the same in all rows
     assert shown(37, order).endswith("Not shown, for width: p = 1, MACs G.\n")
+    assert "Not shown" not in shown(40, order, [row | {"p": ""} for row in ROWS])
 
 
 def test_markdown_and_csv() -> None:

@@ -119,9 +119,13 @@ def show(
     console.print(table)
     if caption:
         say(console, caption)
-    if dropped:
-        of_all = {name: {row[name] for row in rows} for name in dropped}
-        told = [f"{name} = {one.pop()}" if len(one) == 1 else name for name, one in of_all.items()]
+    of_all = {name: {row[name] for row in rows} for name in dropped}
+    told = [
+        f"{name} = {one.pop()}" if len(one) == 1 else name
+        for name, one in of_all.items()
+        if one != {""}  # where nothing stands, nothing is missed
+    ]
+    if told:
         say(console, f"Not shown, for width: {', '.join(told)}.")
 
 
