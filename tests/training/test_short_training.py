@@ -1,6 +1,7 @@
 """What speedruns are made of, together: first weights from images, Muon, flips by the epoch."""
 
 import copy
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,15 @@ def order_of(epoch: int) -> torch.Tensor:
     order = Shuffle(data().train.labels, seed=0, rank=0, num_ranks=1)
     order.set_epoch(epoch)
     return order.indices()
+
+
+def test_a_machine_of_a_cluster_is_told_no_hints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    train(tmp_path / "run", num_epochs=1)
+    assert not [each for each in recwarn if "srun" in str(each.message)]
 
 
 def test_a_net_is_shown_training_images_and_keeps_what_it_made_of_them(tmp_path: Path) -> None:

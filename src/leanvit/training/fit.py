@@ -231,6 +231,7 @@ def silence_lightning() -> None:
         ".*is smaller than the logging interval.*",
         ".*GPU available but not used.*",
         ".*You are using a CUDA device.*",
+        ".*`srun` command is available.*",  # of SLURM
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)
