@@ -60,3 +60,18 @@ def test_figures_are_drawn_where_they_are_wanted(
         done = call("visualize.py", f"run={finished}", f"what={what}", "num_images=2", "device=cpu")
         assert [Path(line).stem for line in done.stdout.split()] == drawn
     assert asked == [(2, 0)] * 2
+
+
+def test_pictures_of_weights_name_no_test_images(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: dict[str, str] = {}
+    monkeypatch.setattr(
+        visualize, "save_figure", lambda _, path, title: titles.update({path.stem: title})
+    )
+    call("visualize.py", f"run={finished}", "num_images=2", "device=cpu")
+    assert {name for name in FITTING if "test images" in titles[name]} == {*FITTING} - {
+        "positions",
+        "filters",
+    }
+    assert "trained on built-in shapes" in titles["filters"]

@@ -21,6 +21,8 @@ from leanvit.evaluation.pictures.look import look_at
 from leanvit.files import check_folder
 from leanvit.values import Count, Whole
 
+OF_WEIGHTS = ("positions", "filters")  # no image was looked at
+
 
 def run(
     run: str | Sequence[str],
@@ -75,11 +77,12 @@ def drawn(
     inside = [name for name in kinds if name != DYNAMIC]
     if kinds and not inside:
         return
-    if net is not trained.net:
-        title = f"{title}; the net without its {wrapper}"
     alone, predictions = replace(trained, net=net), read_predictions(run.path)
     look = look_at(alone, test, predictions, device, num_images, seed, block)
     for name, figure in draw(look, inside).items():
         path = figures / "inside" / f"{name}.png"
-        save_figure(figure, path, title)
+        of_weights = f"{run.path.name}, trained on {run.told['source']}"
+        whose = of_weights if name in OF_WEIGHTS else title
+        bare = "" if net is trained.net else f"; the net without its {wrapper}"
+        save_figure(figure, path, whose + bare)
         yield path
