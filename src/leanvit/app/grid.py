@@ -7,6 +7,7 @@ wrong. The callback reads them when the last job is done, and prints and keeps t
 import contextlib
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -106,6 +107,9 @@ class Comparison(Callback):
                 path.unlink()
         except (LeanvitError, OSError) as error:  # Hydra would make a warning of it
             sys.exit(words.say(error))
+        # jobs of fresh processes find leanvit, also where it is not installed
+        paths = [str(names.ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
         asked = config.hydra.overrides
         with read_write(asked):
             asked.task = seeds_first(asked.task)

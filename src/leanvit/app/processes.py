@@ -35,13 +35,9 @@ class Stopped(SystemExit):
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
     """Let signals raise :class:`Stopped`, also in what is forked; the ignored stay ignored."""
-
-    def stop(number: int, frame: object) -> None:
-        raise Stopped(number)
-
     taken = [each for each in STOPS if signal.getsignal(each) == signal.SIG_DFL]
     for each in taken:
-        signal.signal(each, stop)
+        signal.signal(each, _stop)
     tell, sys.unraisablehook = sys.unraisablehook, _stop_again
     try:
         yield
@@ -49,6 +45,10 @@ def stoppable() -> Iterator[None]:
         sys.unraisablehook = tell
         for each in taken:
             signal.signal(each, signal.SIG_DFL)
+
+
+def _stop(number: int, frame: object) -> None:
+    raise Stopped(number)
 
 
 def _stop_again(lost: "sys.UnraisableHookArgs") -> None:
@@ -125,6 +125,11 @@ def run_in_child(job: Callable[[], str | None], log: Path | None = None) -> int:
 
     def work() -> None:
         die_with_parent()
+        for each in STOPS:
+            if signal.getsignal(each) != signal.SIG_IGN:
+                signal.signal(each, _stop)
+        for each in (signal.SIGUSR1, signal.SIGUSR2):  # of a queue, which this process's parent
+            signal.signal(each, signal.SIG_IGN)  # answers, and then ends this one
         if log:
             os.close(reader)
             os.dup2(writer, 1)
