@@ -1,6 +1,7 @@
 """Jobs of a grid that run at once: the same results, each its own lines, nothing left behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,14 @@ def test_jobs_at_once_end_as_jobs_in_turn(tmp_path: Path) -> None:
         assert "training images" in told and "epoch 1/1" in told
         assert all(f"{name}: {line}" in done.stderr for line in told.splitlines())
     assert "24 is not divisible by heads 5" in done.stderr
+
+    # what became of one cannot be kept: its worker tells the grid all the same
+    place = next(tmp_path.glob("once/grids/*/1"))
+    shutil.rmtree(place)
+    place.touch()
+    done = run("train.py", *asked, f"outputs={outputs}", "parallel=2", "-m")
+    assert done.returncode == 1 and done.stderr.count(f"error: cannot use {place}") == 1
+    assert "failed: " in done.stdout and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

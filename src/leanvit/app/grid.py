@@ -60,8 +60,23 @@ def at_once(parallel: Any, accelerator: str, strategy: str = "auto") -> int:
 OmegaConf.register_resolver("at_once", at_once, replace=True)
 
 
+class NotKeptError(LeanvitError):
+    """What became of a job cannot be written; to the process of the grid it goes by this."""
+
+    def __init__(self, line: str, job: Job) -> None:
+        super().__init__(line, job)
+        self.job = job
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def leave(folder: Path, job: Job) -> None:
-    """Keep what became of a job; where the disk is full, in this process alone."""
+    """Keep what became of a job.
+
+    Raises:
+        NotKeptError: the disk is full; Hydra raises it again when all jobs are done.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "error.txt").unlink(missing_ok=True)
@@ -69,11 +84,7 @@ def leave(folder: Path, job: Job) -> None:
             leave_note(folder, job.error + "\n")
         write_json({"run": str(job.run_dir), "error": job.error}, folder / "job.json")
     except (OSError, LeanvitError) as error:
-        words.say(error)
-        _not_kept.append(job)
-
-
-_not_kept: list[Job] = []
+        raise NotKeptError(words.explain(error), job) from None
 
 
 def left(folder: Path) -> list[Job]:
@@ -84,7 +95,7 @@ def left(folder: Path) -> list[Job]:
         run_dir = Path(told["run"])
         noted = (run_dir / "error.txt").exists() or not told["error"]
         found.append(Job(run_dir if noted else path.parent, told["error"]))
-    return found + _not_kept
+    return found
 
 
 def seeds_first(overrides: Sequence[str]) -> list[str]:
@@ -120,16 +131,18 @@ class Comparison(Callback):
             words.say(error)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        if sys.exc_info()[1] is not None:  # the launcher itself failed, or was stopped
+        stop = sys.exc_info()[1]
+        not_kept = [stop.job] if isinstance(stop, NotKeptError) else []
+        if stop and not not_kept:  # the launcher itself failed, or was stopped
             return
         folder = Path(config.hydra.sweep.dir)
         with _held:
             try:
-                jobs = left(folder)
+                jobs = left(folder) + not_kept
                 show(kwargs["config_name"], jobs, folder)
             except Exception as error:  # as above
                 sys.exit(words.say(error))
-        if not jobs or any(job.error for job in jobs):
+        if not_kept or not jobs or any(job.error for job in jobs):
             sys.exit(1)
 
 
