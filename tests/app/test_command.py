@@ -1,6 +1,7 @@
 """The commands: help and slips are answered at once, and a traceback comes on request only."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -137,3 +138,12 @@ def test_a_failed_run_is_one_line(tmp_path: Path) -> None:
     done = call("benchmark.py", f"run={failed}")
     line = f"error: {failed} failed (no space left): train it again, or leave it out\n"
     assert (done.returncode, done.stderr) == (1, line)
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    program = [sys.executable, str(ROOT / "src" / "complexity.py"), "--help"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(program, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

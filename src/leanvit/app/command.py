@@ -6,6 +6,7 @@ answered at once.
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,6 +85,9 @@ def spoken(main: Callable[[], None]) -> None:
     try:
         with processes.stoppable():
             main()
+    except BrokenPipeError:  # head or less read enough: no error, and nobody there to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (Exception, KeyboardInterrupt, processes.Stopped) as error:
         if processes.is_rank() and not isinstance(error, Exception):
             sys.exit(1)  # all were stopped; the process that started them says so
