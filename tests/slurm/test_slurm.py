@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,8 +47,7 @@ def asked(*command: str, **given: str) -> str:
     return done.stdout.strip()
 
 
-def wait_until(happens: object, seconds: float = 120) -> None:
-    assert callable(happens)
+def wait_until(happens: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < end, "it never happened"
