@@ -47,10 +47,11 @@ def train(command: str) -> None:
         if in_grid:  # W&B shows the jobs of a grid together; read by whatever process it runs in
             group = f"{command}-{Path(settings.sweep.dir).name}"
             os.environ.setdefault("WANDB_RUN_GROUP", group)
-            if (at_once := settings.launcher.get("n_jobs", 1)) > 1:
-                processes.take_share(at_once, Path(settings.sweep.dir))
         try:
-            job = jobs.do(command, read(composed))
+            asked = read(composed)
+            if asked.at_once > 1:
+                processes.take_share(asked.at_once, Path(settings.sweep.dir))
+            job = jobs.do(command, asked)
             if alone and not job.error:
                 grid.show(command, [job])
         except Exception as error:
@@ -100,9 +101,10 @@ def check_left_out(arguments: Sequence[str], command: str) -> None:
     Raises:
         HydraException: the command cannot do without.
     """
-    needed = {key for key in names.keys_of(command) if key not in MAY_MISS and "@" not in key}
-    for key in (each[1:].partition("=")[0] for each in arguments if each.startswith("~")):
-        if key in needed:
+    left_out = [each[1:].partition("=")[0] for each in arguments if each.startswith("~")]
+    known = names.keys_of(command) if left_out else []  # most leave out nothing: no file is read
+    for key in left_out:
+        if key in known and key not in MAY_MISS and "@" not in key:
             raise HydraException(f"~{key} leaves out what {command}.py needs: give another {key}=")
 
 

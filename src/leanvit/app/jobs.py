@@ -56,7 +56,7 @@ def do(command: str, request: Request) -> Job:
     work_of(command)  # imported once, for all jobs
     log = run_dir / "log.txt" if request.at_once > 1 else None
     status = processes.run_in_child(lambda: run_job(command, request), log)
-    if status in [128 + each for each in processes.STOPS] and "SLURM_JOB_ID" in os.environ:
+    if processes.was_stopped(status) and "SLURM_JOB_ID" in os.environ:
         os._exit(status)  # it was cancelled, or is queued again: a result would end it for good
     error = outcome(status, request)
     if error:

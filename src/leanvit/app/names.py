@@ -192,7 +192,7 @@ def keys_of(command: str) -> list[str]:
 
 def _keys(command: str) -> dict[str, Any]:
     path = CONF / f"{command}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return yaml.load(path.read_text(encoding="utf-8"), LOADER) if path.exists() else {}
 
 
 def module_name(chosen: Mapping[str, Any] | None) -> str | None:

@@ -227,9 +227,14 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+def was_stopped(status: int) -> bool:
+    """Whether a process ended by :class:`Stopped`."""
+    return status in [128 + each for each in STOPS]
+
+
 def describe(status: int) -> str:
     """An exit status in words."""
-    if status in [128 + each for each in STOPS]:
+    if was_stopped(status):
         status = 128 - status
     if status == -signal.SIGKILL:
         return "killed by SIGKILL: most often the memory was not enough, lower batch_size"
