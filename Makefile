@@ -53,8 +53,9 @@ complexity: setup  ## cost of every published net beside its published figures
 data: setup  ## bring the course images into data/: make data SOURCE=cifar10_course.zip
 	$(RUN) src/prepare.py $(if $(SOURCE),source=$(SOURCE))
 
-bench: setup  ## measure the data path against ImageFolder with two workers, in one run
+bench: setup  ## measure the data path against ImageFolder, and grids beside a busy process
 	$(RUN) tools/data_path.py $(ARGS)
+	$(RUN) tools/neighbour.py
 
 start: setup  ## measure how soon a command answers, and how soon a net is trained
 	$(RUN) tools/start.py $(ARGS)

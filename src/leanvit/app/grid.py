@@ -21,6 +21,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 from leanvit.app import names, processes, words
 from leanvit.app.finished import Run
 from leanvit.app.jobs import Job, leave_note, only_process_in
+from leanvit.cores import num_cores
 from leanvit.errors import LeanvitError
 from leanvit.files import write_json
 
@@ -51,7 +52,7 @@ def at_once(parallel: Any, accelerator: str, strategy: str = "auto") -> int:
         raise LeanvitError(f"parallel={parallel}: with trainer=ddp each job takes all devices")
     if parallel == "auto":
         gpus = processes.gpus() if accelerator in ("auto", "gpu", "cuda") else []
-        return len(gpus) or processes.num_cores()
+        return len(gpus) or num_cores()
     if isinstance(parallel, int) and not isinstance(parallel, bool) and parallel > 0:
         return parallel
     raise LeanvitError(f"parallel={parallel}: give a number of jobs, 1 or more, or auto")

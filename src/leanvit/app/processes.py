@@ -83,13 +83,6 @@ def gpus() -> list[str]:
     return [str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
 
 
-def num_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def take_share(at_once: int, folder: Path) -> None:
     """Take one of ``at_once`` places on this machine, until this process or its parent ends.
 

@@ -105,7 +105,7 @@ def about_training(
         "images_per_second": training.images_per_second,
         "epochs": len(training.history),
         "best_epoch": training.best_epoch,
-        "device": device_name(training.device),
+        "device": device_name(training.device, training.threads),
         "precision": training.precision,
         **({"monitor": monitor} if monitor else {}),
     }
@@ -142,10 +142,15 @@ def machine() -> Mapping[str, Any]:
             "gpus": names_of_gpus}  # fmt: skip
 
 
-def device_name(device: "torch.device") -> str:
-    """The device in words."""
+def device_name(device: "torch.device", threads: Sequence[int] = ()) -> str:
+    """The device in words.
+
+    Args:
+        threads: the numbers of them that were computed with; empty: as many as now.
+    """
     import torch
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
+    numbers = " or ".join(map(str, threads or [torch.get_num_threads()]))
+    return f"{device.type}, {numbers} threads"

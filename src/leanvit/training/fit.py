@@ -31,6 +31,7 @@ from leanvit.training.callbacks import (
 from leanvit.training.data_module import ImageDataModule
 from leanvit.training.flops import training_flops
 from leanvit.training.patience import Patience
+from leanvit.training.threads import ShareCores
 from leanvit.training.trainable import Trainable
 from leanvit.values import Count, ShareBelowOne, Whole
 from leanvit.weights import check_match, read_checkpoint
@@ -48,6 +49,7 @@ class Training:
         history: one row per epoch, see :class:`History`.
         best_epoch: of ``best.ckpt``, counted from 1.
         pflop: 10^15 floating-point operations, see :mod:`leanvit.training.flops`.
+        threads: the numbers of threads that it was computed with, on a CPU.
     """
 
     history: list[dict[str, float]]
@@ -55,6 +57,7 @@ class Training:
     device: torch.device
     precision: str
     pflop: float = 0.0
+    threads: tuple[int, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -115,6 +118,9 @@ def fit(
     history = History(run_dir / "history.csv", say=not sys.stderr.isatty())
     best, last = checkpoints(run_dir / "checkpoints", monitor)
     callbacks: list[L.Callback] = [history, best, last]
+    cores = ShareCores()
+    if device.type == "cpu":
+        callbacks.insert(0, cores)
     if patience:
         callbacks.append(Patience(patience, monitor, history, patient_until))
     if ema_decay:
@@ -147,6 +153,7 @@ def fit(
         trainer.strategy.root_device,
         str(trainer.precision),
         pflop=flops * sum(row["images"] for row in history.rows) / 1e15,
+        threads=tuple(sorted(cores.used)),
     )
 
 
