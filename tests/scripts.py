@@ -4,6 +4,7 @@ import contextlib
 import io
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import subprocess
@@ -173,3 +174,14 @@ def child_of(process: BaseProcess) -> int:
 def only_run(outputs: Path) -> Path:
     (config,) = outputs.glob("*/*/config.yaml")
     return config.parent
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file of this process, and of those it starts, grows over ``size`` bytes: a full disk."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)

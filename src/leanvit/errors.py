@@ -7,3 +7,7 @@ class LeanvitError(Exception):
     The entry scripts print it to standard error without a traceback and exit with status 1;
     ``HYDRA_FULL_ERROR=1`` shows the traceback.
     """
+
+
+class SharedError(LeanvitError):
+    """As above, of what other jobs of a grid need, too: the images, room on the disk."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from leanvit.errors import LeanvitError
+from leanvit.errors import LeanvitError, SharedError
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 HOST = socket.gethostname()
@@ -103,6 +103,16 @@ def told(error: OSError, path: Path | str | None = None) -> str | None:
         verb = "write" if path else "use"
         return f"cannot {verb} {place} ({error.strerror}): choose another folder"
     return None
+
+
+def stops_others(error: BaseException | None) -> bool:
+    """Whether what stopped a job would stop others as well."""
+    while error is not None:
+        no_room = isinstance(error, OSError) and error.errno in {*NO_SPACE, errno.EROFS}
+        if no_room or isinstance(error, SharedError):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -14,7 +14,19 @@ from composed import config_of
 from fake_runs import write_failed_run, write_fake_run
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
-from scripts import ROOT, TINY_DATA, TINY_VIT, call, child_of, fork, no_figures, wait_until
+from scripts import (
+    ROOT,
+    TINY_COATNET,
+    TINY_DATA,
+    TINY_VIT,
+    call,
+    child_of,
+    file_size_limit,
+    fork,
+    no_figures,
+    run,
+    wait_until,
+)
 
 from leanvit.app import grid as grids
 from leanvit.app.jobs import Job, only_process_in
@@ -66,6 +78,30 @@ def test_a_grid_finishes_around_failing_jobs(
     rows = list(csv.DictReader(table.open()))
     scores = [float(row["validation"]) for row in rows if row["validation"]]
     assert len(scores) == 2 and scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_grid_stops_where_every_job_would_fail(tmp_path: Path, parallel: int) -> None:
+    sources = f"data.source={tmp_path / 'none'},{tmp_path / 'gone'}"
+    asked = ["data=folder", sources, "loss=ce,focal,ohem", f"outputs={tmp_path}", "-m"]
+    done = run("train.py", *asked, f"parallel={parallel}")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    # one of each source, or two that had begun at once; three losses of each are asked for
+    failed = len(list(tmp_path.glob("*/*/error.txt")))
+    assert failed == 2 if parallel == 1 else 2 <= failed < 5
+    assert done.stderr.count("the grid stops here") == failed
+    assert "does not exist" in done.stderr
+
+
+def test_a_full_disk_stops_a_grid(tmp_path: Path, undrawn: None) -> None:
+    asked = [*TINY_DATA, *TINY_COATNET, "max_epochs=1", "trainer=cpu", "loss=ce,focal,ohem", "-m"]
+    asked.append(f"outputs={tmp_path}")
+    with file_size_limit(100_000):  # a checkpoint cannot be written
+        done = call("train.py", *asked)
+    assert done.returncode == 1 and done.stderr.count("no space left") == 1
+    assert len(list(tmp_path.glob("shapes/*"))) == 1
+    assert call("train.py", *asked).returncode == 0  # what had not begun, too
+    assert len(list(tmp_path.glob("shapes/*/metrics.json"))) == 3
 
 
 def test_report_over_the_grid(grid: tuple[Path, list[str], str], tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import errno
 import fcntl
 import io
 import multiprocessing
-import resource
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,14 @@ import torch
 from composed import leave_first_stage, request_of
 from image_trees import write_image, write_tree
 from omegaconf import OmegaConf
-from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call, nothing_stays_changed
+from scripts import (
+    TINY_COATNET,
+    TINY_DATA,
+    TINY_VIT,
+    call,
+    file_size_limit,
+    nothing_stays_changed,
+)
 
 from leanvit.app import jobs
 from leanvit.errors import LeanvitError
@@ -26,7 +32,7 @@ def failed(outputs: Path, *overrides: str) -> str:
     """The line a training that must fail ends with; it leaves nothing that looks finished."""
     request = request_of("trainer=cpu", *overrides, f"outputs={outputs}")
     with nothing_stays_changed(), contextlib.redirect_stderr(io.StringIO()):
-        line = jobs.run_job("train", request)
+        line = jobs.run_job("train", request).error
     assert line is not None
     assert "\n" not in line and "Traceback" not in line
     note = (request.run_dir / "error.txt").read_text()
@@ -96,7 +102,7 @@ def test_a_second_process_waits_outside(tmp_path: Path) -> None:
     request = request_of(*SMALL, f"outputs={tmp_path}")
     request.run_dir.mkdir(parents=True)
     with jobs.only_process_in(request.run_dir):
-        line = jobs.run_job("train", request)
+        line = jobs.run_job("train", request).error
     assert line is not None and "another process" in line
     assert not (request.run_dir / "error.txt").exists()  # the other process is well
 
@@ -125,13 +131,8 @@ def test_what_was_forked_holds_no_lock(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_while_saving(tmp_path: Path) -> None:
-    # files of this process may not grow over 100 kB: a checkpoint cannot be written
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
-    try:
+    with file_size_limit(100_000):  # a checkpoint cannot be written
         line = failed(tmp_path, *TINY_DATA, *TINY_COATNET, "max_epochs=1")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert "no space left to write" in line and "best.ckpt" in line
     (folder,) = tmp_path.rglob("checkpoints")
     assert not list(folder.iterdir())

@@ -47,6 +47,9 @@ def train(command: str) -> None:
         if in_grid:  # W&B shows the jobs of a grid together; read by whatever process it runs in
             group = f"{command}-{Path(settings.sweep.dir).name}"
             os.environ.setdefault("WANDB_RUN_GROUP", group)
+        images = f"{composed.get('data')} {composed.get('run')}"
+        if in_grid and grid.is_halted(folder.parent, images):
+            return
         try:
             asked = read(composed)
             if asked.at_once > 1:
@@ -60,6 +63,8 @@ def train(command: str) -> None:
             words.say(error)
             job = jobs.Job(folder, words.explain(error))
         if in_grid:
+            if job.stops_others:
+                grid.halt(folder.parent, images)
             grid.leave(folder, job)
         elif alone and job.error:
             jobs.remove_if_nothing_began(job.run_dir)

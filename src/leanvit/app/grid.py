@@ -88,6 +88,29 @@ def leave(folder: Path, job: Job) -> None:
         raise NotKeptError(words.explain(error), job) from None
 
 
+def halt(folder: Path, images: str) -> None:
+    """No job of these images begins any more in this call: it would end as the last one did."""
+    mark = _mark(folder, images)
+    _halted.add(mark)
+    with contextlib.suppress(OSError):  # a disk may be too full for it; this process knows
+        mark.touch()
+    rest = "jobs that have not begun are left out, and the same command begins them"
+    print(f"the grid stops here: {rest}", file=sys.stderr, flush=True)
+
+
+def is_halted(folder: Path, images: str) -> bool:
+    """Whether the job before has told that no other of these images would end well."""
+    mark = _mark(folder, images)
+    return mark in _halted or mark.exists()
+
+
+def _mark(folder: Path, images: str) -> Path:
+    return folder / f".halted-{hashlib.sha256(images.encode()).hexdigest()[:8]}"
+
+
+_halted: set[Path] = set()
+
+
 def left(folder: Path) -> list[Job]:
     """What became of the jobs of a grid, in order."""
     found = []
@@ -115,8 +138,12 @@ class Comparison(Callback):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _held.enter_context(only_process_in(folder))
-            for path in folder.glob("*/job.json"):  # of an earlier call
+            for path in (
+                *folder.glob("*/job.json"),
+                *folder.glob(".halted-*"),
+            ):  # of an earlier call
                 path.unlink()
+            _halted.clear()
         except (LeanvitError, OSError) as error:  # Hydra would make a warning of it
             sys.exit(words.say(error))
         # jobs of fresh processes find leanvit, also where it is not installed

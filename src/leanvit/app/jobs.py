@@ -19,14 +19,19 @@ from leanvit.app import names, processes, words
 from leanvit.app.finished import Run
 from leanvit.app.request import Request
 from leanvit.errors import LeanvitError
-from leanvit.files import atomic_path
+from leanvit.files import atomic_path, stops_others
 
 
 class Job(NamedTuple):
-    """What became of one."""
+    """What became of one.
+
+    Attributes:
+        stops_others: what went wrong would go wrong in others of its images, too.
+    """
 
     run_dir: Path
     error: str | None
+    stops_others: bool = False
 
 
 def do(command: str, request: Request) -> Job:
@@ -37,7 +42,7 @@ def do(command: str, request: Request) -> Job:
     """
     run_dir = request.run_dir
     if processes.is_rank():
-        return Job(run_dir, run_job(command, request))
+        return run_job(command, request)
     if request.is_finished:
         print(f"{run_dir} is finished: delete it to make it again", file=sys.stderr)
         return Job(run_dir, None)
@@ -52,17 +57,26 @@ def do(command: str, request: Request) -> Job:
         status = processes.run_ranks(command, request.overrides, request.config.trainer)
         return Job(run_dir, outcome(status, request))
     if not request.in_grid:
-        return Job(run_dir, run_job(command, request))
+        return run_job(command, request)
     work_of(command)  # imported once, for all jobs
     log = run_dir / "log.txt" if request.at_once > 1 else None
-    status = processes.run_in_child(lambda: run_job(command, request), log)
+    status = processes.run_in_child(lambda: status_of(run_job(command, request)), log)
     if processes.was_stopped(status) and "SLURM_JOB_ID" in os.environ:
         os._exit(status)  # it was cancelled, or is queued again: a result would end it for good
     error = outcome(status, request)
     if error:
         where = f"{run_dir.name}: " if request.at_once > 1 else ""
         print(f"{where}error: {error}", file=sys.stderr, flush=True)
-    return Job(run_dir, error)
+    return Job(run_dir, error, stops_others=status == processes.SHARED)
+
+
+def status_of(job: Job) -> int:
+    """The exit status that tells of it."""
+    if job.error is None:
+        return 0
+    if job.error.startswith("another process"):
+        return processes.BUSY
+    return processes.SHARED if job.stops_others else 1
 
 
 def tell_of_shorter(command: str, request: Request) -> None:
@@ -91,8 +105,8 @@ def work_of(command: str) -> Callable[[Request], None]:
     return importlib.import_module(f"leanvit.app.{command}").work
 
 
-def run_job(command: str, request: Request) -> str | None:
-    """Do the work; the error in one line, also left in ``error.txt``, or None."""
+def run_job(command: str, request: Request) -> Job:
+    """Do the work; an error is also left in ``error.txt``."""
     run_dir = request.run_dir
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -106,8 +120,8 @@ def run_job(command: str, request: Request) -> str | None:
     except Exception as error:
         if words.traceback_wanted():
             traceback.print_exc()
-        return words.explain(error)
-    return None
+        return Job(run_dir, words.explain(error), stops_others(error))
+    return Job(run_dir, None)
 
 
 def outcome(status: int, request: Request) -> str | None:

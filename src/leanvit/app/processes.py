@@ -20,6 +20,7 @@ from leanvit.app import names, words
 
 STOPS = (signal.SIGTERM, signal.SIGHUP)  # besides Ctrl-C: of kill, a queue, a closed terminal
 BUSY = 75  # EX_TEMPFAIL: another process holds the run directory
+SHARED = 74  # EX_IOERR: what stopped a job would stop others, too
 
 
 class Stopped(SystemExit):
@@ -108,8 +109,8 @@ def take_share(at_once: int, folder: Path) -> None:
 _places: list[IO[str]] = []
 
 
-def run_in_child(job: Callable[[], str | None], log: Path | None = None) -> int:
-    """Run ``job``, which returns an error or None, in a forked process; its exit status.
+def run_in_child(job: Callable[[], int], log: Path | None = None) -> int:
+    """Run ``job``, which returns its exit status, in a forked process; the status of that.
 
     Args:
         log: a file for what the job says, which is also said here, behind the name of its folder.
@@ -128,11 +129,10 @@ def run_in_child(job: Callable[[], str | None], log: Path | None = None) -> int:
             os.dup2(writer, 1)
             os.dup2(writer, 2)
         try:
-            error = job()
+            status = job()
         except KeyboardInterrupt:  # the process that forked this one speaks for it
-            sys.exit(128 + signal.SIGINT)
-        busy = error is not None and error.startswith("another process")
-        sys.exit(BUSY if busy else 1 if error else 0)
+            status = 128 + signal.SIGINT
+        sys.exit(status)
 
     # forked: imports are done, and nothing was computed here that a child must not inherit
     child = multiprocessing.get_context("fork").Process(target=work)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from leanvit.data.images import MAX_BYTES, one_line, read_file, refuse_large
 from leanvit.data.pixels import endings
-from leanvit.errors import LeanvitError
+from leanvit.errors import LeanvitError, SharedError
 
 # what systems leave beside images, hidden files aside
 SYSTEM = {"__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "lost+found"}
@@ -138,7 +138,7 @@ def open_source(path: Path, look: Callable[[Source], object] = lambda source: No
         look(_folder(path, depth=2))
         return _folder(path)
     if not path.exists():
-        raise LeanvitError(f"data source {path} does not exist: give data.source=<folder or zip>")
+        raise SharedError(f"data source {path} does not exist: give data.source=<folder or zip>")
     if not path.is_file():
         raise LeanvitError(f"data source {path} is neither a folder nor a regular file")
     try:
@@ -148,8 +148,8 @@ def open_source(path: Path, look: Callable[[Source], object] = lambda source: No
             return _tar(path)
     except Exception as error:  # the compressions have an exception each
         why = one_line(error)
-        raise LeanvitError(f"archive {path} cannot be read ({why}): copy it again") from error
-    raise LeanvitError(
+        raise SharedError(f"archive {path} cannot be read ({why}): copy it again") from error
+    raise SharedError(
         f"data source {path} is no folder, zip or tar, or it is cut off: copy it again"
     )
 
