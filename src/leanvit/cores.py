@@ -8,10 +8,11 @@ from pathlib import Path
 
 
 def num_cores() -> int:
-    """Cores that this process may use: of its affinity, and of its container's quota."""
+    """Cores that this process may use: of its affinity, its container's quota, and SLURM's job."""
     from joblib import cpu_count  # late: most commands need no number of cores
 
-    return cpu_count()
+    of_job = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(cpu_count(), int(of_job)) if of_job.isdecimal() else cpu_count()
 
 
 def seen_cores() -> set[int]:

@@ -6,14 +6,16 @@ wrong. The callback reads them when the last job is done, and prints and keeps t
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
@@ -28,13 +30,13 @@ from leanvit.files import write_json
 
 def grid_name(command: str, overrides: ListConfig, sweeper: DictConfig) -> str:
     """Eight characters of what the grid was asked for."""
-    said = (str(each) for each in overrides)
-    asked = [
-        command,
-        sorted(each for each in said if not each.startswith("parallel=")),
-        OmegaConf.to_container(sweeper),
-    ]
+    asked = [command, sorted(what(overrides)), OmegaConf.to_container(sweeper)]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def what(overrides: Iterable[Any]) -> list[str]:
+    """What a command line asks for, without how it is to be done."""
+    return [str(each) for each in overrides if not str(each).startswith(("parallel=", "wait="))]
 
 
 # cached: a job, wherever it runs, gets what was resolved for its grid
@@ -144,6 +146,9 @@ class Comparison(Callback):
             ):  # of an earlier call
                 path.unlink()
             _halted.clear()
+            module, _, name = str(config.hydra.launcher._target_).rpartition(".")
+            if module.startswith("leanvit."):  # Hydra looks for launchers among plugins alone
+                Plugins.instance().register(getattr(importlib.import_module(module), name))
         except (LeanvitError, OSError) as error:  # Hydra would make a warning of it
             sys.exit(words.say(error))
         # jobs of fresh processes find leanvit, also where it is not installed

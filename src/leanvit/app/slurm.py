@@ -1,0 +1,140 @@
+"""Hydra's launcher of grids as arrays of SLURM jobs, which here never loses sight of them.
+
+Jobs stay in the queue however the command that submitted them ends; started again, it waits for
+them and submits the others alone. What became of a job is read from the folder of the grid, and
+whether it still waits or runs from ``squeue``: the records that ``sacct`` reads are kept on few
+small clusters.
+"""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
+
+from leanvit.app import grid
+from leanvit.app.jobs import Job, leave_note
+from leanvit.errors import LeanvitError
+from leanvit.files import write_json
+
+OF_EXECUTOR = ("max_num_timeout", "python")  # submitit takes these when it begins, not with a job
+
+
+class Launcher(SlurmLauncher):
+    """Hydra's, with the same config; ``wait=false`` ends the command when all is submitted."""
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        if not shutil.which("sbatch"):
+            raise LeanvitError("hydra/launcher=slurm: there is no sbatch here, which submits jobs")
+        assert self.config is not None
+        folder = Path(self.config.hydra.sweep.dir).absolute()
+        self.params["name"] += f"-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+        asked = {number: list(each) for number, each in enumerate(job_overrides, initial_job_idx)}
+        ids = self.still_queued(asked, folder / "array.json")
+        ids |= self.submit({number: each for number, each in asked.items() if number not in ids})
+        told = [{"number": number, "overrides": asked[number], "id": ids[number]} for number in ids]
+        write_json(told, folder / "array.json")
+        cancel = f"scancel --me --name={self.params['name']}"
+        if not self.config.wait:
+            later = "the same command without wait=false waits for them and shows the comparison"
+            print(f"{len(ids)} jobs are in the queue: {later}; {cancel} ends them", file=sys.stderr)
+            sys.exit(0)
+        try:
+            self.wait_for(ids)
+        except BaseException:
+            print(f"the jobs stay in the queue: {cancel} ends them", file=sys.stderr)
+            raise
+        for number, job_id in ids.items():
+            tell_of_lost(folder / str(number), job_id)
+        return [JobReturn(status=JobStatus.COMPLETED) for _ in asked]
+
+    def still_queued(self, asked: Mapping[int, list[str]], kept: Path) -> dict[int, str]:
+        """The jobs of an earlier call that wait or run, by number; others of its are cancelled."""
+        queued = self.queued()
+        try:
+            told = json.loads(kept.read_text(encoding="utf-8"))
+            wanted = {number: grid.what(each) for number, each in asked.items()}
+            known = (each for each in told if each["id"] in queued)
+            ids = {each["number"]: each["id"] for each in known
+                   if grid.what(each["overrides"]) == wanted.get(each["number"])}  # fmt: skip
+        except (OSError, ValueError):
+            ids = {}
+        if ids:
+            print(f"{len(ids)} jobs are in the queue: they are waited for", file=sys.stderr)
+        if unknown := queued - set(ids.values()):  # the call ended before it could keep them
+            subprocess.run(["scancel", *unknown], check=False)
+            while self.queued() & unknown:
+                time.sleep(1)
+        return ids
+
+    def submit(self, asked: Mapping[int, list[str]]) -> dict[int, str]:
+        """Submit jobs as one array; their ids, by number."""
+        if not asked:
+            return {}
+        import submitit  # late: it is slow
+
+        begin = {f"slurm_{key}": self.params[key] for key in OF_EXECUTOR}
+        executor = submitit.AutoExecutor(self.params["submitit_folder"], cluster="slurm", **begin)
+        rest = {key: value for key, value in self.params.items()
+                if key not in (*OF_EXECUTOR, "submitit_folder")}  # fmt: skip
+        of_any = set(BaseQueueConf.__dataclass_fields__)  # names that other queues have, too
+        executor.update_parameters(
+            **{key if key in of_any else f"slurm_{key}": value for key, value in rest.items()}
+        )
+        submitted = executor.map_array(
+            self,
+            list(asked.values()),
+            ["hydra.sweep.dir"] * len(asked),
+            list(asked),
+            [f"job_id_for_{number}" for number in asked],
+            [Singleton.get_state()] * len(asked),
+        )
+        return {number: job.job_id for number, job in zip(asked, submitted, strict=True)}
+
+    def queued(self) -> set[str]:
+        """Ids of this grid's jobs that wait or run.
+
+        Raises:
+            LeanvitError: SLURM does not answer.
+        """
+        asked = ["squeue", "--me", "-h", "-r", "-o", "%i", f"--name={self.params['name']}"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LeanvitError(f"SLURM does not answer: {' '.join(done.stderr.split())}")
+        return set(done.stdout.split())
+
+    def wait_for(self, ids: Mapping[int, str]) -> None:
+        """Wait until no job waits or runs, and tell how many are left."""
+        before, said = len(ids) + 1, None
+        while before:
+            try:
+                left = len(self.queued() & set(ids.values()))
+            except LeanvitError as error:  # it may come back, and its jobs with it
+                if str(error) != said:
+                    said = str(error)
+                    print(said, file=sys.stderr, flush=True)
+                left = before
+            if left < before:
+                print(f"{len(ids) - left} of {len(ids)} jobs are done", file=sys.stderr, flush=True)
+            before = left
+            time.sleep(min(10.0, 1 + left / 100) if left else 0)
+
+
+def tell_of_lost(folder: Path, job_id: str) -> None:
+    """A job that left no word has failed: it was cancelled, or ended with its node."""
+    if (folder / "job.json").exists():
+        return
+    log = folder.parent / ".submitit" / job_id
+    line = f"the job left the queue without a word (its memory or node, or scancel): see {log}"
+    grid.leave(folder, Job(folder, line))
+    leave_note(folder, f"{line}\n")
