@@ -13,7 +13,7 @@ from fake_runs import write_fake_run
 from omegaconf import OmegaConf, open_dict
 from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call, nothing_stays_changed
 
-from leanvit.app import compress, jobs, pretrain, processes, train, words
+from leanvit.app import compress, jobs, pretrain, ranks, train, words
 from leanvit.app.build import make
 from leanvit.app.check import check_readout
 from leanvit.app.nets import build_net
@@ -31,7 +31,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
 
     for module in (train, pretrain, compress):
         monkeypatch.setattr(module, "load_splits", read)
-    monkeypatch.setattr(processes, "run_ranks", read)
+    monkeypatch.setattr(ranks, "run_ranks", read)
 
     def refused(*arguments: str, command: str = "train") -> str:
         try:

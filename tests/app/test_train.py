@@ -29,7 +29,7 @@ from scripts import (
     wait_until,
 )
 
-from leanvit.app import processes
+from leanvit.app import ranks
 from leanvit.app.check import check_training
 from leanvit.app.finished import Run
 from leanvit.app.nets import load_run
@@ -253,7 +253,7 @@ class ForkedRank(subprocess.Popen):
 
 def test_two_processes_train_one_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ForkedRank.log = tmp_path / "log"
-    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=ForkedRank))
+    monkeypatch.setattr(ranks, "subprocess", SimpleNamespace(Popen=ForkedRank))
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", f"outputs={tmp_path}"]
     net = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "batch_size=32", "sampler=class_aware", "mix=cmo"]
     done = call("train.py", *net, "optimizer=muon", *ddp)  # whose steps agree without being told
@@ -273,7 +273,7 @@ def test_two_processes_train_one_net(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_ranks_are_processes_of_the_same_command(capfd: pytest.CaptureFixture[str]) -> None:
-    slip = processes.run_ranks("train", ["model=vitt"], OmegaConf.create({"devices": 2}))
+    slip = ranks.run_ranks("train", ["model=vitt"], OmegaConf.create({"devices": 2}))
     assert slip == 2
     lines = set(capfd.readouterr().err.splitlines())  # the first to end ends the other
     assert len(lines) == 1 and "there is no model=vitt" in lines.pop()

@@ -1,5 +1,6 @@
 """Grids as arrays of SLURM jobs, on a cluster of two nodes that is made for these tests."""
 
+import json
 import os
 import shutil
 import signal
@@ -63,6 +64,74 @@ def test_an_array_is_compared_around_the_job_that_fails(
     assert done.stdout.splitlines()[-1].endswith("comparison.md")
     assert len(list(tmp_path.glob("shapes/*/metrics.json"))) == 1  # 24 is not divisible by 5
     assert "24 is not divisible by heads 5" in " ".join(done.stdout.split())
+
+
+def ids(outputs: Path) -> list[str]:
+    """What SLURM calls the jobs of the only grid there."""
+    (kept,) = outputs.glob("grids/*/array.json")
+    return [each["id"] for each in json.loads(kept.read_text())]
+
+
+def test_a_command_that_is_killed_waits_for_its_jobs_again(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    asked_for = [*TINY, "max_epochs=100", "seed=0,1", f"outputs={tmp_path}", SLURM, "-m"]
+    later = run("train.py", *asked_for, "wait=false", **cluster)
+    assert later.returncode == 0 and "2 jobs are in the queue" in later.stderr and not later.stdout
+    submitted = ids(tmp_path)
+    with start("train.py", *asked_for, **cluster) as process:
+        wait_until(lambda: len(list(tmp_path.glob("shapes/*/history.csv"))) > 0)
+        process.kill()
+        _, said = process.communicate()
+    assert "2 jobs are in the queue: they are waited for" in said
+    again = run("train.py", *asked_for, **cluster)
+    assert again.returncode == 0 and ids(tmp_path) == submitted, again.stderr
+    histories = [path.read_text() for path in tmp_path.glob("shapes/*/history.csv")]
+    assert [each.count("\n") for each in histories] == [101, 101]
+    assert "2 seeds" in " ".join(again.stdout.split())
+
+
+def test_a_job_that_leaves_no_word_has_failed(cluster: dict[str, str], tmp_path: Path) -> None:
+    asked_for = [*TINY, "max_epochs=1,100000", f"outputs={tmp_path}", SLURM, "-m"]
+    with start("train.py", *asked_for, **cluster) as process:
+        wait_until(lambda: len(list(tmp_path.glob("shapes/*/metrics.json"))) == 1)
+        asked("scancel", "--signal=KILL", ids(tmp_path)[1], **cluster)
+        out, said = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert "left the queue without a word" in " ".join(out.split())
+    assert not asked("squeue", "-h", **cluster)
+
+
+def test_a_job_over_its_time_goes_on_in_another(cluster: dict[str, str], tmp_path: Path) -> None:
+    """SLURM's shortest time is a minute; the signal before its end comes after 25 seconds."""
+    given = [f"outputs={tmp_path}", "max_epochs=250", SLURM, "-m"]
+    times = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=35"]
+    done = run("train.py", *TINY, *given, *times, **cluster)
+    assert done.returncode == 0, done.stderr
+    (history,) = tmp_path.glob("shapes/*/history.csv")
+    assert history.read_text().count("\n") == 251  # none is missing, none is there twice
+    said = "".join(path.read_text() for path in tmp_path.glob("grids/*/.submitit/*/*.err"))
+    assert "going on from" in said
+
+
+def test_two_nodes_train_one_net(cluster: dict[str, str], tmp_path: Path) -> None:
+    ddp = [*TINY, "max_epochs=2", "batch_size=32", "trainer=ddp", "trainer.accelerator=cpu"]
+    here = run("train.py", *ddp, "trainer.devices=2", f"outputs={tmp_path / 'one'}", **cluster)
+    assert here.returncode == 0, here.stderr
+    two = ["trainer.devices=1", "trainer.num_nodes=2", f"outputs={tmp_path / 'two'}", SLURM, "-m"]
+    done = run("train.py", *ddp, *two, **cluster)
+    assert done.returncode == 0, done.stderr
+    one, other = (path.read_bytes() for path in tmp_path.glob("*/shapes/*/predictions.npz"))
+    assert one == other
+
+
+@pytest.mark.skipif("LEANVIT_MANY" not in os.environ, reason="five minutes: set LEANVIT_MANY=1")
+def test_a_hundred_jobs(cluster: dict[str, str], tmp_path: Path) -> None:
+    seeds = f"seed={','.join(map(str, range(100)))}"
+    given = ["max_epochs=1", seeds, f"outputs={tmp_path}", "hydra.launcher.cpus_per_task=1"]
+    done = run("train.py", *TINY, *given, SLURM, "-m", **cluster)
+    assert done.returncode == 0, done.stderr
+    assert "100 seeds" in " ".join(done.stdout.split())
 
 
 def test_a_job_that_is_queued_again_goes_on_bit_by_bit(

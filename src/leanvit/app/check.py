@@ -29,7 +29,7 @@ from leanvit.training.parameter_groups import parameter_groups
 from leanvit.training.trainable import Trainable
 
 # of what ``fit`` takes
-TRAINER = ("accelerator", "devices", "strategy", "precision", "sync_batchnorm")
+TRAINER = ("accelerator", "devices", "strategy", "precision", "num_nodes", "sync_batchnorm")
 
 
 def check_training(request: Request) -> None:
@@ -157,6 +157,8 @@ def check_place(config: DictConfig) -> None:
         raise LeanvitError(
             "trainer.sync_batchnorm=true: torch synchronises BatchNorm on GPUs alone, leave it out"
         )
+    if (num_nodes := trainer.get("num_nodes", 1)) > 1 and not trainer.strategy.startswith("ddp"):
+        raise LeanvitError(f"trainer.num_nodes={num_nodes}: one process is on one, add trainer=ddp")
     cores = os.cpu_count() or 1
     if (workers := config.get("num_workers") or 0) > max(16, 4 * cores):
         raise LeanvitError(f"num_workers={workers}: this machine has {cores} CPU cores")

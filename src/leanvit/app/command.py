@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from leanvit import values
-from leanvit.app import grid, jobs, names, processes, request, words
+from leanvit.app import grid, jobs, names, processes, ranks, request, words
 from leanvit.errors import LeanvitError
 
 CONF = names.CONF
@@ -43,7 +43,7 @@ def train(command: str) -> None:
         settings = HydraConfig.get()
         in_grid = settings.mode == RunMode.MULTIRUN
         folder = Path(settings.runtime.output_dir) / str(settings.job.num if in_grid else "")
-        alone = not in_grid and not processes.is_rank()  # another process speaks for ranks
+        speaks = not ranks.is_rank() and ranks.speaks(composed)  # another process does for ranks
         if in_grid:  # W&B shows the jobs of a grid together; read by whatever process it runs in
             group = f"{command}-{Path(settings.sweep.dir).name}"
             os.environ.setdefault("WANDB_RUN_GROUP", group)
@@ -55,21 +55,21 @@ def train(command: str) -> None:
             if asked.at_once > 1:
                 processes.take_share(asked.at_once, Path(settings.sweep.dir))
             job = jobs.do(command, asked)
-            if alone and not job.error:
+            if speaks and not in_grid and not job.error:
                 grid.show(command, [job])
         except Exception as error:
             if not in_grid:
                 sys.exit(words.say(error))
             words.say(error)
             job = jobs.Job(folder, words.explain(error))
-        if in_grid:
+        if in_grid and speaks:
             if job.stops_others:
                 grid.halt(folder.parent, images)
             grid.leave(folder, job)
-        elif alone and job.error:
+        elif speaks and job.error:
             jobs.remove_if_nothing_began(job.run_dir)
             sys.exit(words.say(LeanvitError(job.error)))
-        elif job.error:
+        elif job.error and not in_grid:
             sys.exit(1)
 
     def main() -> None:
@@ -95,7 +95,7 @@ def spoken(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except (Exception, KeyboardInterrupt, processes.Stopped) as error:
-        if processes.is_rank() and not isinstance(error, Exception):
+        if ranks.is_rank() and not isinstance(error, Exception):
             sys.exit(1)  # all were stopped; the process that started them says so
         sys.exit(words.say(error))
 

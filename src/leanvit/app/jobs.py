@@ -15,7 +15,7 @@ from weakref import WeakSet
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from leanvit.app import names, processes, words
+from leanvit.app import names, processes, ranks, words
 from leanvit.app.finished import Run
 from leanvit.app.request import Request
 from leanvit.errors import LeanvitError
@@ -41,7 +41,7 @@ def do(command: str, request: Request) -> Job:
         command: the module of leanvit.app whose ``work(request)`` leaves a finished run.
     """
     run_dir = request.run_dir
-    if processes.is_rank():
+    if ranks.is_rank():
         return run_job(command, request)
     if request.is_finished:
         print(f"{run_dir} is finished: delete it to make it again", file=sys.stderr)
@@ -54,7 +54,9 @@ def do(command: str, request: Request) -> Job:
         from leanvit.app.check import check_place  # late: it imports torch
 
         check_place(request.config)
-        status = processes.run_ranks(command, request.overrides, request.config.trainer)
+        status = ranks.run_ranks(command, request.overrides, request.config.trainer)
+        if status == 0 and not ranks.speaks(request.config):  # the first node is still evaluating
+            return Job(run_dir, None)
         return Job(run_dir, outcome(status, request))
     if not request.in_grid:
         return run_job(command, request)
@@ -110,7 +112,7 @@ def run_job(command: str, request: Request) -> Job:
     run_dir = request.run_dir
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        with only_process_in(run_dir) if processes.is_first_rank() else contextlib.nullcontext():
+        with only_process_in(run_dir) if ranks.is_first_rank() else contextlib.nullcontext():
             try:
                 (run_dir / "error.txt").unlink(missing_ok=True)
                 work_of(command)(request)

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from leanvit import values
-from leanvit.app import names, processes, provenance, wandb_runs
+from leanvit.app import names, provenance, ranks, wandb_runs
 from leanvit.app.request import Request
 from leanvit.errors import LeanvitError
 
@@ -36,7 +36,7 @@ def logger(request: Request) -> Iterator[Logger | None]:
     if issubclass(build.func, TensorBoardLogger):
         # what an earlier process left is read no more: a resumed training tells it again
         own = {"purge_step": 0, "default_hp_metric": False, **own}
-    if not processes.is_first_rank():  # the first speaks for all
+    if not ranks.is_first_rank():  # the first speaks for all
         yield build.func(**own)
         return
     made: Logger

@@ -36,6 +36,7 @@ CAME_LATER: dict[str, Any] = {
     "data.fit": "stretch",
     "model.stage_depth": 2,
     "patience": None,
+    "trainer.num_nodes": 1,
     "trainer.sync_batchnorm": False,
 }
 # where a choice's part stood when runs were first called by it, and where it stands today

@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from leanvit.app import loggers, names, processes, provenance
+from leanvit.app import loggers, names, provenance, ranks
 from leanvit.app.build import (
     build_data,
     initialise,
@@ -44,7 +44,7 @@ def work(request: Request) -> None:
     keep_config(config, request.choices, run_dir, splits.train.classes)
     with loggers.logger(request) as logger:
         training = fit_chosen(request, pretrainer, data, logger)
-        if processes.is_first_rank():
+        if ranks.is_first_rank():
             told = finish(request, pretrainer, data, training, splits.source)
             loggers.log_results(logger, told, run_dir)
             write_json(told, run_dir / PRETRAINING)

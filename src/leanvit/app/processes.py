@@ -6,17 +6,11 @@ import fcntl
 import multiprocessing
 import os
 import signal
-import socket
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
-
-from omegaconf import DictConfig
-
-from leanvit.app import names, words
 
 STOPS = (signal.SIGTERM, signal.SIGHUP)  # besides Ctrl-C: of kill, a queue, a closed terminal
 BUSY = 75  # EX_TEMPFAIL: another process holds the run directory
@@ -61,20 +55,6 @@ def _stop_again(lost: "sys.UnraisableHookArgs") -> None:
     number = int(error.code or 0) - 128 if isinstance(error, Stopped) else signal.SIGINT
     signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(number))
     signal.setitimer(signal.ITIMER_REAL, 0.01)
-
-
-def is_rank() -> bool:
-    """Whether this is one of the processes of a distributed training."""
-    return "LOCAL_RANK" in os.environ
-
-
-def num_ranks() -> int | None:
-    """Processes of this distributed training; None: it is none."""
-    return int(os.environ["WORLD_SIZE"]) if is_rank() else None
-
-
-def is_first_rank() -> bool:
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 def gpus() -> list[str]:
@@ -162,56 +142,6 @@ def _tell(reader: int, log: Path) -> None:
             with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as kept:
                 kept.write(line)
             print(f"{log.parent.name}: {line}", end="", file=sys.stderr, flush=True)
-
-
-def run_ranks(command: str, overrides: Sequence[str], trainer: DictConfig) -> int:
-    """Run a command once per device; the first exit status that is not 0, or 0.
-
-    Lightning's own launcher would start the ranks by Hydra's files, which no run has here.
-    """
-    import torch
-
-    devices = trainer.devices
-    num = devices if isinstance(devices, int) else max(1, torch.cuda.device_count())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num)),
-        **os.environ,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(num),
-        "HYDRA_FULL_ERROR": "1" if words.traceback_wanted() else "0",
-    }
-    # a sweep among the overrides would begin anew in every rank
-    words_of_it = [str(names.ROOT / "src" / f"{command}.py"), *overrides, "hydra.mode=RUN"]
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, *words_of_it],
-            env={**environment, "LOCAL_RANK": str(rank)},
-            preexec_fn=die_with_parent,
-        )
-        for rank in range(num)
-    ]
-    try:
-        return _wait(ranks)
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
-
-
-def _wait(ranks: list[subprocess.Popen]) -> int:
-    """Until all are done or one fails: the others would wait for it for ever."""
-    running = {rank.pid: rank for rank in ranks}
-    while running:
-        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-        assert ended is not None
-        status = running.pop(ended.si_pid).wait()
-        if status:
-            return status
-    return 0
 
 
 def die_with_parent() -> None:

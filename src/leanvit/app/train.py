@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from leanvit.app import loggers, names, processes, provenance, words
+from leanvit.app import loggers, names, provenance, ranks, words
 from leanvit.app.build import build_classifier, build_data, late_epoch, load_splits, make
 from leanvit.app.check import check_training
 from leanvit.app.finished import Run
@@ -41,7 +41,7 @@ def work(request: Request) -> None:
     classifier = build_classifier(config, data, *first_net(request, data))
     keep_config(config, request.choices, run_dir, splits.train.classes)
     seen: dict[str, int] = {}
-    if processes.is_first_rank():
+    if ranks.is_first_rank():
         counts = class_counts_line(data.train, data.val, data.test)
         print(words.seen(counts), file=sys.stderr)
         seen = seen_images(data.train, data.val, data.test)
@@ -52,7 +52,7 @@ def work(request: Request) -> None:
             training = without_training(request, classifier, data)
         else:
             training = fit_chosen(request, classifier, data, logger, monitor=config.monitor)
-        if processes.is_first_rank():
+        if ranks.is_first_rank():
             finish(request, splits, data, training, logger, seen)
 
 
@@ -120,7 +120,7 @@ def fit_chosen(
     """Fit with the chosen trainer."""
     config = request.config
     trainer: Mapping[str, Any] = {**config.trainer}
-    if num := processes.num_ranks():
+    if num := ranks.num_local():
         trainer = {**trainer, "devices": num}
     late = config.get("late", {})  # a pretraining has none
     is_deferred = len(late) > 1  # besides its start
