@@ -12,7 +12,7 @@ LAYERS = {
     "lightweight": 2, "compression": 2, "pretraining": 2, "classifiers": 2,
     "models": 1, "losses": 1, "samplers": 1, "augment": 1, "optimizers": 1, "data": 1,
     "contracts": 0, "values": 0, "errors": 0, "files": 0, "seeds": 0, "memory": 0, "weights": 0,
-    "device": 0, "balanced_accuracy": 0, "cores": 0,
+    "device": 0, "balanced_accuracy": 0, "cores": 0, "plain_yaml": 0,
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from leanvit import plain_yaml
 from leanvit.app import names
 from leanvit.app.parts import check_parts
 from leanvit.errors import LeanvitError
@@ -58,7 +59,7 @@ class Run:
             raise LeanvitError(f"{self.path} is no run directory: it has no config.yaml")
         try:
             with open_regular(path) as file:
-                values = yaml.load(file, _Loader)
+                values = plain_yaml.load(file.read().decode("utf-8"))
             if not isinstance(values, dict):
                 raise ValueError("it holds no values by name")
             classes = values.pop("classes", None)
@@ -121,15 +122,6 @@ class Run:
         """Its ``lightweight`` helped to train the net and is no part of it."""
         method = self.config.get("lightweight") or {}
         return isinstance(method.get("teacher"), str) and method.get("kind") != "token"
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads no aliases, which leanvit does not write: a few lines of them stand for gigabytes."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias, * and a name, stands where values do")
-        return super().compose_node(parent, index)
 
 
 def _are_names(classes: Any) -> bool:

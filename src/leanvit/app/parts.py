@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from leanvit import plain_yaml
 from leanvit.app.names import CONF, MOVED
 from leanvit.errors import LeanvitError
 
@@ -54,7 +54,7 @@ def classes_of(group: str) -> frozenset[Any]:
     """What the choices of a folder of conf/ name as their class, today or in older versions."""
     if group not in {path.name for path in CONF.iterdir() if path.is_dir()}:
         return frozenset()
-    choices = [yaml.safe_load(path.read_text()) for path in (CONF / group).glob("*.yaml")]
+    choices = [plain_yaml.load(path.read_text("utf-8")) for path in (CONF / group).glob("*.yaml")]
     named = {value for path, value in _leaves(choices) if path[-1] == "_target_"}
     moved = {stood for (place, _), (stood, _) in MOVED.items() if place == group}
     return frozenset(named | moved)

@@ -12,7 +12,7 @@ from leanvit.evaluation.comparison.compare import Sort
 from leanvit.evaluation.comparison.left_out import sort_out
 from leanvit.evaluation.comparison.paired_table import print_paired, write_paired
 from leanvit.evaluation.comparison.published import print_published, write_published
-from leanvit.evaluation.comparison.runs import find_failed, find_runs
+from leanvit.evaluation.comparison.runs import find_all
 from leanvit.evaluation.comparison.table import print_failed, print_table, write_comparison
 from leanvit.files import check_folder
 
@@ -65,7 +65,8 @@ def runs_in(given: str | Sequence[str] | None) -> tuple[list[Path], list[Path]]:
     runs: list[Path] = []
     failed: list[Path] = []
     for folder in folders:
-        runs += [folder] if (folder / "metrics.json").exists() else find_runs(folder)
-        failed += find_failed(folder)
+        finished, broken = find_all(folder)
+        runs += [folder] if (folder / "metrics.json").exists() else finished
+        failed += broken
     whole, damaged = sort_out(runs)
     return whole, failed + damaged

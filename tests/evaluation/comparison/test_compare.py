@@ -204,10 +204,10 @@ def test_history_is_text_by_epoch(tmp_path):
 
 
 def test_damaged_predictions(tmp_path):
-    run = write_fake_run(tmp_path / "a")
+    run, other = (write_fake_run(tmp_path / name, loss=name) for name in "ab")
     (run / "predictions.npz").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(LeanvitError, match="cannot be read"):
-        compare([run])
+        compare([run, other])
 
 
 # --- rows

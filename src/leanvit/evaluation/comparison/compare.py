@@ -20,6 +20,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,7 @@ ALWAYS_SHOWN = ("model", "loss", "sampler")
 STAGES = ("classifier", "lightweight", "method")  # shown wherever a run has one: it is another net
 # a table has one data set, a logger changes no result, a sweep only lists choices
 NO_CHOICE = {"data", "logger", "seed", "sweep"}
+NUM_JUDGED = 200  # rows of a table; of so many differences ten are shown by chance
 SORTABLE = {"accuracy", "balanced_accuracy", "precision", "recall", "f1"}  # more is better
 
 Sort = Literal["validation", "pflop", "time"]
@@ -62,7 +64,8 @@ class Row:
     macs: float | None
     pflop: float | None  # of the training and of those before it
     seconds: float
-    difference: Difference | None  # None in the first row, and where the test images differ
+    # None in the first row, beyond NUM_JUDGED rows, and where the test images differ
+    difference: Difference | None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,16 @@ class Table:
     settings: list[str]  # the choices and overrides that are shown: those in which rows differ
     rows: list[Row]
     num_repeats: int  # runs left out because a newer one has the same choices and the same seed
+
+    @cached_property
+    def has_shots(self) -> bool:
+        """Whether at least two of the groups exist: one alone says what balanced accuracy says."""
+        return sum(any(row.shots[name] is not None for row in self.rows) for name in SHOTS) > 1
+
+    @cached_property
+    def has_pflop(self) -> bool:
+        """Whether a row's is known."""
+        return any(row.pflop is not None for row in self.rows)
 
     def label(self, row: Row) -> str:
         """What tells the row apart, for a legend: ``vit, focal, shuffle, model.dim=64``."""
@@ -96,7 +109,7 @@ def compare(runs: Sequence[Path], sort: Sort = "validation") -> list[Table]:
     for run in read_by_age(runs):
         key = str(run["choices"].get("data")), str(run["source"])
         tables.setdefault(key, []).append(run)
-    return [_table(*key, tables[key], sort) for key in sorted(tables)]
+    return [table_of(*key, tables[key], sort) for key in sorted(tables)]
 
 
 def pflop_of(training: Mapping[str, Any]) -> float | None:
@@ -111,7 +124,10 @@ def read_by_age(paths: Sequence[Path]) -> list[dict[str, Any]]:
     return [{**read_run(path), "path": path} for path in sorted(paths, key=_finished_at)]
 
 
-def _table(data: str, source: str, found: list[dict[str, Any]], sort: Sort) -> Table:
+def table_of(
+    data: str, source: str, found: Sequence[dict[str, Any]], sort: Sort = "validation"
+) -> Table:
+    """The table of one data set, of what its runs tell, see :func:`read_by_age`."""
     groups: dict[str, dict[int, dict[str, Any]]] = {}
     for run in found:  # of two runs with the same seed the newer stays
         groups.setdefault(run["choices_hash"], {})[run["seed"]] = run
@@ -128,11 +144,7 @@ def _table(data: str, source: str, found: list[dict[str, Any]], sort: Sort) -> T
         rows.sort(key=lambda row: math.inf if row.pflop is None else row.pflop)
     elif sort == "time":
         rows.sort(key=lambda row: row.seconds)
-    first = _correctness(rows[0].runs)
-    for index, row in enumerate(rows[1:], start=1):
-        other = _correctness(row.runs)
-        if first and other and np.array_equal(first[1], other[1]):
-            rows[index] = replace(row, difference=paired_difference(other[0], first[0]))
+    rows[1:NUM_JUDGED] = judged(rows[1:NUM_JUDGED], rows[0])
     names = sorted({name for row in rows for name in row.settings})
     differing = [name for name in names if len({row.settings.get(name) for row in rows}) > 1]
     shown = [*ALWAYS_SHOWN, *(name for name in STAGES if name in names)]
@@ -148,6 +160,18 @@ def _table(data: str, source: str, found: list[dict[str, Any]], sort: Sort) -> T
         rows=rows,
         num_repeats=len(found) - len(runs),
     )
+
+
+def judged(rows: Sequence[Row], first: Row) -> list[Row]:
+    """Rows with their difference to the first one."""
+    reference = _correctness(first.runs) if rows else None
+    others = [_correctness(row.runs) if reference else None for row in rows]
+    return [
+        replace(row, difference=paired_difference(other[0], reference[0]))
+        if reference and other and np.array_equal(reference[1], other[1])
+        else row
+        for row, other in zip(rows, others, strict=True)
+    ]
 
 
 def _row(runs: list[dict[str, Any]], monitor: str) -> Row:

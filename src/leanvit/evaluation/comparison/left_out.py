@@ -3,14 +3,14 @@
 One damaged file is no reason to show nothing: the run is named, and the rest compared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from leanvit.balanced_accuracy import balanced_accuracy
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.comparison.compare import compare
+from leanvit.evaluation.comparison.compare import table_of
+from leanvit.evaluation.comparison.looked_through import FEWEST, keep, mark, marks
 from leanvit.evaluation.comparison.runs import read_config, read_history, read_predictions, read_run
 from leanvit.evaluation.measure.metrics import confusion_counts
 
@@ -19,15 +19,30 @@ CHECKED = ("n", "accuracy", "balanced_accuracy")
 
 def sort_out(runs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Of finished runs those that can be compared, and those that are damaged."""
-    damaged = [path for path in runs if damage(path)]
-    return [path for path in runs if path not in damaged], damaged
+    known = {folder: marks(folder) for folder in {path.parent for path in runs}}
+    looked: dict[Path, dict[str, str]] = {folder: {} for folder in known}
+    damaged: dict[Path, None] = {}
+    for path in runs:
+        before = mark(path)
+        if before and known[path.parent].get(path.name) == before:
+            continue
+        if damage(path):
+            damaged[path] = None
+        elif before and mark(path) == before:
+            looked[path.parent][path.name] = before
+    for folder, own in looked.items():
+        if len(own) >= FEWEST:
+            keep(folder, known[folder] | own)
+    return [path for path in runs if path not in damaged], list(damaged)
 
 
 def damage(path: Path) -> str | None:
     """What is wrong with what a finished run left, in one line; None: nothing."""
     try:
-        compare([path])  # whatever it stumbles over, it stumbles over alone
-        check_predictions(path)
+        told = read_run(path)
+        # whatever a comparison stumbles over, it stumbles over alone
+        table_of("", "", [{**told, "path": path}])
+        check_predictions(path, told)
         read_config(path)
         if (path / "history.csv").exists():
             check_history(path)
@@ -38,18 +53,22 @@ def damage(path: Path) -> str | None:
     return None
 
 
-def check_predictions(path: Path) -> None:
+def check_predictions(path: Path, told: Mapping[str, Any]) -> None:
     """See that they are of the images that the figures are of, and right as often as these say.
+
+    Args:
+        told: the figures, see :func:`comparison.runs.read_run`.
 
     Raises:
         LeanvitError: they are not.
     """
-    found, told = read_predictions(path), read_run(path)
+    found = read_predictions(path)
     for part in ("val", "test"):
         labels, figures = found[f"{part}_labels"], told[part]
         counts = confusion_counts(found[f"{part}_probabilities"], labels)
         said = len(labels), counts.trace() / len(labels), balanced_accuracy(counts)
-        if not np.allclose(said, [figures[key] for key in CHECKED], rtol=0, atol=1e-6):
+        of_both = zip(said, (figures[key] for key in CHECKED), strict=True)
+        if not all(abs(found_so - told_so) < 1e-6 for found_so, told_so in of_both):
             raise LeanvitError(f"{path}/predictions.npz is not of metrics.json: train again")
 
 

@@ -3,9 +3,10 @@
 import csv
 import json
 import os
+import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import yaml
 from jaxtyping import Bool, Int64
 from numpy import ndarray
 
+from leanvit import plain_yaml
 from leanvit.errors import LeanvitError
 from leanvit.files import open_regular
 
+# where a value at the left margin begins, of a config.yaml as a training writes it
+MARGIN = re.compile(r"^(?=[A-Za-z_]\w*:[ \n])", re.MULTILINE)
 # what a metrics.json must tell to be compared, and as what
 FIELDS = {"name": str, "choices": dict, "overrides": dict, "choices_hash": str, "seed": int,
           "source": str, "classes": list, "val": dict, "test": dict, "cost": dict,
@@ -31,15 +35,38 @@ def find_runs(root: Path) -> list[Path]:
     Raises:
         LeanvitError: there is no such folder.
     """
-    found = _folders_with("metrics.json", root)
-    # a run's own eval/ holds metrics.json of other images
-    return sorted(path for path in found if "eval" not in path.relative_to(root).parts)
+    return find_all(root)[0]
 
 
 def find_failed(root: Path) -> list[Path]:
     """Directories at or below ``root`` of runs that ended with an error and never finished."""
-    failed = _folders_with("error.txt", root)
-    return sorted(path for path in failed if not (path / "metrics.json").exists())
+    return find_all(root)[1]
+
+
+def find_all(root: Path) -> tuple[list[Path], list[Path]]:
+    """Both, in one walk; links are followed, as of runs that lie on another disk; each folder once.
+
+    Raises:
+        LeanvitError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise LeanvitError(f"no folder {root}: give the folder that holds the runs")
+    finished, failed, seen = [], [], set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        told = Path(folder).stat()
+        if (told.st_dev, told.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((told.st_dev, told.st_ino))
+        if "metrics.json" in (*folders, *files):
+            finished.append(Path(folder))
+        elif "error.txt" in (*folders, *files):
+            failed.append(Path(folder))
+        if "config.yaml" in files:  # what no run is in
+            folders[:] = [each for each in folders if each not in ("checkpoints", "figures")]
+    # a run's own eval/ holds metrics.json of other images
+    finished = [path for path in finished if "eval" not in path.relative_to(root).parts]
+    return sorted(finished), sorted(failed)
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -95,7 +122,7 @@ def read_told(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The values a run was made with; nothing, where it kept none.
+    """The values a run was made with, not to be changed; nothing, where it kept none.
 
     Raises:
         LeanvitError: the file is damaged.
@@ -104,13 +131,32 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     try:
         with open_regular(path / "config.yaml") as file:
-            values = yaml.safe_load(file)
+            text = file.read().decode("utf-8")
+        try:  # runs have most values in common
+            values = dict(_value(part) for part in MARGIN.split(text) if part)
+        except (yaml.YAMLError, ValueError):
+            values = {}
+        if not values:
+            values = plain_yaml.load(text, aliases=True)
         if not isinstance(values, dict):
             raise ValueError("it holds no values by name")
     except (OSError, ValueError, yaml.YAMLError) as error:
         line = " ".join(str(error).split())
         raise LeanvitError(f"{path}/config.yaml is damaged ({line}): train again") from error
     return values
+
+
+@cache
+def _value(part: str) -> tuple[str, Any]:
+    """The one value of a part of a config, behind its name.
+
+    Raises:
+        ValueError, yaml.YAMLError: it does not stand for itself.
+    """
+    values = plain_yaml.load(part) if MARGIN.match(part) else None
+    if not isinstance(values, dict) or len(values) != 1:
+        raise ValueError("it is no value at the left margin")
+    return next(iter(values.items()))
 
 
 def read_predictions(path: Path, of: str = "") -> dict[str, ndarray]:
@@ -147,17 +193,3 @@ def read_history(path: Path) -> list[dict[str, str]]:
         raise LeanvitError(f"{path} holds no history.csv: name a run that was trained")
     with (path / "history.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def _folders_with(name: str, root: Path) -> Iterator[Path]:
-    """Links are followed, as of runs that lie on another disk; each folder once."""
-    if not root.is_dir():
-        raise LeanvitError(f"no folder {root}: give the folder that holds the runs")
-    seen = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        if name in (*folders, *files):
-            yield Path(folder)

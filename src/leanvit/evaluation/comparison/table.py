@@ -14,6 +14,7 @@ from rich.console import Console
 
 from leanvit.evaluation.comparison.compare import (
     ALWAYS_SHOWN,
+    NUM_JUDGED,
     STAGES,
     Row,
     Sort,
@@ -37,6 +38,7 @@ from leanvit.evaluation.tables import (
     write_texts,
 )
 
+NUM_SHOWN = 50  # rows, and failed jobs, on the terminal; the files have all
 SHOTS_COLUMN = "/".join(SHOTS) + " %"
 # What the terminal table leaves out when it is too wide, in this order: the settings that are the
 # same in every row, LESS, the options without which rows are still told apart, and MORE. The rest
@@ -83,13 +85,15 @@ def caption(table: Table) -> str:
         "accuracy minus that of the first row, in points, by a paired bootstrap over test images; "
         "it does not hold the luck of training.",
     ]
-    if _has_shots(table):
+    if table.has_shots:
         sentences.append(
             "Many/medium/few: mean recall of the classes with more than 100, 20 to 100 and fewer "
             "than 20 training images of the row's own."
         )
     if any(row.calibration_error_scaled is not None for row in table.rows):
         sentences.append("ECE: before → after temperature scaling, fitted on validation.")
+    if len(table.rows) > NUM_JUDGED:
+        sentences.append(f"Differences are told of the first {NUM_JUDGED} rows.")
     several = "are from different devices:" if len(table.devices) > 1 else "on"
     sentences.append(f"Times {several} {', '.join(table.devices)}.")
     if table.num_repeats:
@@ -132,20 +136,24 @@ def print_table(
     if not tables:
         console.print("No finished run.")
     for table in tables:
-        cells = [_terminal_cells(table, row) for row in table.rows]
+        cells = [_terminal_cells(table, row) for row in table.rows[:NUM_SHOWN]]
         numbers = {name for name, cell in cells[0].items() if cell[:1].isdigit()} | {"difference"}
         same = [name for name in table.settings if len({row[name] for row in cells}) == 1]
         redundant = [name for name in _redundant(cells, table.settings) if name not in same]
         droppable = [*(same if len(cells) > 1 else []), *LESS, *redundant, *MORE]
         show(console, table.data, cells, cells[0].keys() - numbers, caption(table), droppable)
+        if (more := len(table.rows) - NUM_SHOWN) > 0:
+            say(console, f"The first {NUM_SHOWN} rows; {more:,} more are in comparison.csv.")
         console.print()
     print_failed(failed, console)
 
 
 def print_failed(failed: Sequence[Path], console: Console) -> None:
-    """A line for each failed job."""
-    for path in failed:
+    """A line for each failed job, as far as somebody may read them."""
+    for path in failed[:NUM_SHOWN]:
         say(console, f"failed: {path}: {read_error(path)}")
+    if (more := len(failed) - NUM_SHOWN) > 0:
+        say(console, f"failed: {more:,} more")
 
 
 def _redundant(cells: Sequence[Mapping[str, str]], settings: Sequence[str]) -> list[str]:
@@ -166,7 +174,8 @@ def _num_told_apart(cells: Sequence[Mapping[str, str]], names: Sequence[str]) ->
 
 def _cells(table: Table, row: Row) -> dict[str, str]:
     """What the reader sees in each column, by its heading."""
-    unlike = row.difference is None and row is not table.rows[0]  # tested on other images
+    # not judged, or tested on other images
+    unlike = row.difference is None and row is not table.rows[0]
     after = row.calibration_error_scaled
     pflop = "" if row.pflop is None else digits(row.pflop)
     shots = "/".join(percent(row.shots[name]) for name in SHOTS)
@@ -180,11 +189,11 @@ def _cells(table: Table, row: Row) -> dict[str, str]:
         "difference": "" if unlike else judged(row.difference),
         "balanced accuracy %": percent(row.balanced_accuracy),
         "worst class %": f"{' '.join(row.worst_class.split())} {percent(row.worst_recall)}",
-        **({SHOTS_COLUMN: shots} if _has_shots(table) else {}),
+        **({SHOTS_COLUMN: shots} if table.has_shots else {}),
         "ECE %": percent(row.calibration_error) + ("" if after is None else f" → {percent(after)}"),
         "params M": "" if row.params is None else digits(row.params / 1e6),
         "MACs G": "" if row.macs is None else digits(row.macs / 1e9),
-        **({"PFLOP": pflop} if any(each.pflop is not None for each in table.rows) else {}),
+        **({"PFLOP": pflop} if table.has_pflop else {}),
         "time": _duration(row.seconds),
     }
 
@@ -233,11 +242,6 @@ def _csv_line(table: Table, row: Row, settings: Sequence[str]) -> dict[str, Any]
         "runs": " ".join(map(str, row.runs)),
         "error": "",
     }
-
-
-def _has_shots(table: Table) -> bool:
-    """Whether at least two of the groups exist: one alone says what balanced accuracy says."""
-    return sum(any(row.shots[name] is not None for row in table.rows) for name in SHOTS) > 1
 
 
 def _order(table: Table) -> str:

@@ -8,7 +8,7 @@ point has its run's number beside it; names are above.
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -16,15 +16,17 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy import ndarray
 
-from leanvit.evaluation.cost.benchmark import TimedRun
 from leanvit.evaluation.pictures.figures import COLOURS, explain, new_figure, save_figure
+
+if TYPE_CHECKING:  # it imports torch, which a report needs not
+    from leanvit.evaluation.cost.benchmark import TimedRun
 
 MARKS = "osD^vPX*"  # one more than colours: 56 runs have a look of their own
 COLUMNS, LETTERS = 3, 55  # of the names above the panels; the table has all of a name
 CORNERS = ((5, 4), (-5, 4), (5, -11), (-5, -11))  # points; numbers of equal points stand apart
 
 
-def pareto(runs: Sequence[TimedRun], path: Path, explanation: str) -> None:
+def pareto(runs: Sequence["TimedRun"], path: Path, explanation: str) -> None:
     """Test accuracy over images per second, and over MACs; ``explanation`` stands below."""
     figure = new_figure(11.5, 5.0 + 0.2 * -(-len(runs) // COLUMNS))
     panels = figure.subplots(1, 2, sharey=True)
@@ -64,7 +66,7 @@ def front(
 
 def _draw_panel(
     axes: Axes,
-    runs: Sequence[TimedRun],
+    runs: Sequence["TimedRun"],
     values: Float64[ndarray, " runs"],
     more_is_better: bool,
     ranges: Float64[ndarray, "runs 2"] | None = None,

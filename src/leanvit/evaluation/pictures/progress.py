@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 DRAWN = ("accuracy", "balanced_accuracy")  # of the columns of history.csv
+NUM_LOOKS = len(COLOURS) * len(STYLES)  # labels that can be told apart, and are drawn
 COLUMN_LETTERS = 55  # of a name above the panels
 
 
@@ -55,13 +56,16 @@ def draw_progress(tables: Sequence[Table], folder: Path) -> None:
             number = f"-{drawn[table.data]}" if drawn[table.data] > 1 else ""
             path = folder / f"progress-{table.data}{number}.png"
             monitor = table.monitor if table.monitor in DRAWN else "balanced_accuracy"
-            progress(courses, path, f"Validation images, {table.source}", monitor)
+            more = len(table.rows) - NUM_LOOKS
+            what = f"Validation images, {table.source}"
+            what += f"; the first {NUM_LOOKS} rows of {len(table.rows):,}" if more > 0 else ""
+            progress(courses, path, what, monitor)
 
 
 def courses_of(table: Table) -> list[Course]:
-    """The trainings of a table's runs, those of its first rows in front."""
+    """The trainings of the runs of a table's first rows, the best in front."""
     found = []
-    for row in table.rows:
+    for row in table.rows[:NUM_LOOKS]:
         for path in row.runs:
             told = read_run(path)["training"]
             history = read_history(path) if (path / "history.csv").is_file() else []
