@@ -21,6 +21,8 @@ from leanvit.app.request import Request
 from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path, stops_others
 
+LATE = ("thop", "torch.utils.flop_counter")  # what a single job imports when its net is trained
+
 
 class Job(NamedTuple):
     """What became of one.
@@ -60,7 +62,8 @@ def do(command: str, request: Request) -> Job:
         return Job(run_dir, outcome(status, request))
     if not request.in_grid:
         return run_job(command, request)
-    work_of(command)  # imported once, for all jobs
+    for name in (f"leanvit.app.{command}", *LATE):  # once, for all jobs
+        importlib.import_module(name)
     log = run_dir / "log.txt" if request.at_once > 1 else None
     status = processes.run_in_child(lambda: status_of(run_job(command, request)), log)
     if processes.was_stopped(status) and "SLURM_JOB_ID" in os.environ:

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import fcntl
+import gc
 import multiprocessing
 import os
 import signal
@@ -98,6 +99,7 @@ def run_in_child(job: Callable[[], int], log: Path | None = None) -> int:
     reader, writer = os.pipe() if log else (-1, -1)
 
     def work() -> None:
+        gc.freeze()  # else all that is imported is looked through for garbage again and again
         die_with_parent()
         for each in STOPS:
             if signal.getsignal(each) != signal.SIG_IGN:

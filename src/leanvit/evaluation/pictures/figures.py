@@ -250,4 +250,9 @@ def save_figure(figure: "matplotlib.figure.Figure", path: Path, title: str | Non
         num_letters = int(13 * figure.get_figwidth())
         figure.suptitle(textwrap.fill(title, num_letters), fontsize=10)
     with atomic_path(path) as part, as_written(figure):
-        figure.savefig(part, dpi=DPI, bbox_inches="tight", pad_inches=0.05)
+        # as savefig does with "tight", which draws all twice, and first for nothing
+        figure.set_dpi(DPI)
+        if figure.axes and (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)
+            figure.set_layout_engine(None)
+        figure.savefig(part, dpi=DPI, bbox_inches=figure.get_tightbbox().padded(0.05))

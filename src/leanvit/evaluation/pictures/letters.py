@@ -53,6 +53,7 @@ def as_written(figure: "matplotlib.figure.Figure") -> Iterator[None]:
         yield
 
 
+_there: dict[str, set[str]] = {}  # letters that a font was seen to have, by its path
 _found: dict[str, str | None] = {}  # letters that the first font lacks: the family that has them
 
 
@@ -60,8 +61,11 @@ def _in_no_font(text: str) -> set[str]:
     """The letters of a text that no font has."""
     from matplotlib.font_manager import FontProperties, findfont, fontManager
 
-    wanted = set(text) - _found.keys() - set("\n")
-    wanted -= _letters(findfont(FontProperties()), wanted)
+    first = findfont(FontProperties())
+    there = _there.setdefault(first, set())
+    wanted = set(text) - _found.keys() - there - set("\n")
+    there |= _letters(first, wanted) if wanted else set()
+    wanted -= there
     if wanted:
         for font in fontManager.ttflist:
             if not font.name.startswith("Last Resort"):  # a box for everything
