@@ -7,13 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from fake_runs import write_failed_run, write_fake_run
 from scripts import call
 
 from leanvit.app.finished import Run
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.left_out import damage, read_error, sort_out
-from leanvit.evaluation.comparison.runs import ALSO, FIELDS, find_failed, find_runs, read_run
+from leanvit.evaluation.comparison.runs import (
+    ALSO,
+    FIELDS,
+    find_failed,
+    find_runs,
+    read_config,
+    read_run,
+)
 
 
 def cut(path: Path) -> None:
@@ -143,3 +151,18 @@ def test_runs_behind_links_are_found_once(tmp_path: Path) -> None:
         (outputs / name).symlink_to(tmp_path / place)
     (run,), (failed,) = find_runs(outputs), find_failed(outputs)
     assert run.samefile(tmp_path / "disk/cifar10/ce") and failed.name == "ldam"
+
+
+def test_a_config_is_what_its_parts_are(tmp_path: Path) -> None:
+    """Also where they do not stand for themselves."""
+    for text in (
+        "seed: 1\nmodel:\n  dim: 3\nclasses:\n- a\n- 'b: c'\nx: {}\n",
+        'a: "one\n  two"\nb: |\n  c: d\n\n  e\nf: g\n',
+        "a: &x [1]\nb: *x\nc: 1\n",
+        "{a: 1,\nb: 2}\n",
+        "# no value\na: 1\na: 2\n",
+        "? a\n: 1\nb: 2\n",
+        "---\na: 1\n",
+    ):
+        (tmp_path / "config.yaml").write_text(text)
+        assert read_config(tmp_path) == yaml.safe_load(text), text
