@@ -2,17 +2,19 @@
 
 import math
 from itertools import zip_longest
+from pathlib import Path
 
 import pytest
 from composed import check_without_memory, config_of, request_of
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from scripts import ROOT
+from scripts import ROOT, call
 
 from leanvit.app import names
 from leanvit.app.request import Request
 
-SWEEPS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
+SEARCHES = {"search", "random"}  # tests/app/test_search.py
+SWEEPS = sorted({path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml")} - SEARCHES)
 SEEDS = ["seed=0", "seed=1", "seed=2"]
 
 
@@ -38,6 +40,14 @@ def test_the_head_of_a_sweep_tells_its_command_and_its_runs(name: str) -> None:
     assert f"python src/train.py sweep={name}" in lines[2]
     head = " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
     assert f" {num_runs} runs" in head and f"seed=0 leaves {num_runs // 3} runs" in head
+
+
+def test_a_sweep_needs_no_m(tmp_path: Path) -> None:
+    """Hydra wants to know whether it is a grid before it has read the sweep."""
+    asked = ["data=shapes", "max_epochs=0", "seed=0", "trainer=cpu", f"outputs={tmp_path}"]
+    done = call("train.py", "sweep=imbalance", "loss=ce", "sampler=shuffle", *asked)
+    assert done.returncode == 1 and "failed: " in done.stdout, done.stderr
+    assert call("train.py", "sweep=null", *asked).stdout == ""
 
 
 @pytest.mark.parametrize("name", SWEEPS)

@@ -63,6 +63,15 @@ def at_once(parallel: Any, accelerator: str, strategy: str = "auto") -> int:
 OmegaConf.register_resolver("at_once", at_once, replace=True)
 
 
+def mode() -> str | None:
+    """What the command line makes of ``hydra.mode`` without ``-m``."""
+    given = [each for each in sys.argv if each.startswith("sweep=")]
+    return None if not given or given[-1] in ("sweep=", "sweep=null") else "MULTIRUN"
+
+
+OmegaConf.register_resolver("mode", mode, replace=True)
+
+
 class NotKeptError(LeanvitError):
     """What became of a job cannot be written; to the process of the grid it goes by this."""
 
