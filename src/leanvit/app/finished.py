@@ -24,6 +24,7 @@ from leanvit.errors import LeanvitError
 from leanvit.files import open_regular
 
 METRICS = "metrics.json"
+STOPPED = "stopped.json"  # instead of it, of a trial that a search ends early
 TOLD = (METRICS, "pretraining.json")  # of train.py, eval.py and compress.py; of pretrain.py
 
 # without these values, and the classes, no net can be built again

@@ -138,6 +138,8 @@ def seeds_first(overrides: Sequence[str]) -> list[str]:
     return sorted(overrides, key=lambda each: not each.startswith("seed="))
 
 
+SEARCHED = "search.md"  # what a search tells of its trials
+
 _held = contextlib.ExitStack()  # the folder of this process's grid; no launcher can pass it on
 
 
@@ -155,9 +157,10 @@ class Comparison(Callback):
             ):  # of an earlier call
                 path.unlink()
             _halted.clear()
-            module, _, name = str(config.hydra.launcher._target_).rpartition(".")
-            if module.startswith("leanvit."):  # Hydra looks for launchers among plugins alone
-                Plugins.instance().register(getattr(importlib.import_module(module), name))
+            for part in (config.hydra.launcher, config.hydra.get("sweeper") or {}):
+                module, _, name = str(part.get("_target_")).rpartition(".")
+                if module.startswith("leanvit."):  # Hydra looks among plugins alone
+                    Plugins.instance().register(getattr(importlib.import_module(module), name))
         except (LeanvitError, OSError) as error:  # Hydra would make a warning of it
             sys.exit(words.say(error))
         # jobs of fresh processes find leanvit, also where it is not installed
@@ -203,6 +206,11 @@ def show(command: str, jobs: Sequence[Job], grid: Path | None = None) -> None:
         tables = compare(evaluated)
         print_table(tables, failed)  # also where the disk has no room for it
         write_tables(tables, failed, grid)
+        if (told := grid / SEARCHED).exists():
+            text = told.read_text(encoding="utf-8")
+            print(text, end="")
+            with (grid / "comparison.md").open("a", encoding="utf-8") as table:
+                table.write(f"\n## Search\n\n{text}")
         print(f"{grid}/comparison.md")
         return
     beside = list(dict.fromkeys(each for path in evaluated for each in (*before(path), path)))

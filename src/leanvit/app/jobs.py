@@ -16,7 +16,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from leanvit.app import names, processes, ranks, words
-from leanvit.app.finished import Run
+from leanvit.app.finished import STOPPED, Run
 from leanvit.app.request import Request
 from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path, stops_others
@@ -117,7 +117,8 @@ def run_job(command: str, request: Request) -> Job:
         run_dir.mkdir(parents=True, exist_ok=True)
         with only_process_in(run_dir) if ranks.is_first_rank() else contextlib.nullcontext():
             try:
-                (run_dir / "error.txt").unlink(missing_ok=True)
+                for note in ("error.txt", STOPPED):
+                    (run_dir / note).unlink(missing_ok=True)
                 work_of(command)(request)
             except Exception as error:
                 leave_note(run_dir, f"{words.explain(error)}\n\n{traceback.format_exc()}")
@@ -131,7 +132,10 @@ def run_job(command: str, request: Request) -> Job:
 
 def outcome(status: int, request: Request) -> str | None:
     """What became of a job that ran in another process: its error in one line, or None."""
-    if request.is_finished or (status == 0 and (request.run_dir / request.finished).exists()):
+    ends = (request.finished, STOPPED)
+    if request.is_finished or (
+        status == 0 and any((request.run_dir / end).exists() for end in ends)
+    ):
         return None
     note = request.run_dir / "error.txt"
     if note.exists():

@@ -1,5 +1,7 @@
 """What a command asks for, read once: the config, and the run it begins from."""
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from leanvit.app.second_stage import begins_from, look_for_seen_images, taken_ov
 from leanvit.errors import LeanvitError
 
 PRETRAINING, AGREEMENT = "pretraining.json", "agreement.json"
+MEDIANS = "LEANVIT_MEDIANS"  # of the environment: no value of a config, which would name the run
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Request:
         teacher: the run that ``lightweight.teacher=`` names.
         in_grid: one of several jobs.
         at_once: jobs that run at the same time.
+        medians: of a trial of a search: it ends early where it is behind them.
     """
 
     config: DictConfig
@@ -45,6 +49,7 @@ class Request:
     teacher: Run | None = None
     in_grid: bool = False
     at_once: int = 1
+    medians: Sequence[float | None] = ()
 
     @property
     def is_finished(self) -> bool:
@@ -159,7 +164,8 @@ def _said(composed: DictConfig) -> tuple[dict[str, str | None], dict[str, Any], 
     overrides = [str(each) for each in settings.overrides.task]
     in_grid = settings.mode == RunMode.MULTIRUN
     at_once = settings.launcher.get("n_jobs", 1) if in_grid else 1
-    called = {"overrides": overrides, "in_grid": in_grid, "at_once": at_once}
+    medians = json.loads(os.environ.get(MEDIANS, "[]"))
+    called = {"overrides": overrides, "in_grid": in_grid, "at_once": at_once, "medians": medians}
     return choices, parse(overrides), called
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from leanvit.app import loggers, names, provenance, ranks, words
 from leanvit.app.build import build_classifier, build_data, late_epoch, load_splits, make
 from leanvit.app.check import check_training
-from leanvit.app.finished import Run
+from leanvit.app.finished import STOPPED, Run
 from leanvit.app.jobs import keep_config
 from leanvit.app.nets import first_net, load_run
 from leanvit.app.request import Request
@@ -24,6 +24,7 @@ from leanvit.evaluation.measure.evaluate import evaluate
 from leanvit.evaluation.measure.predict import Trained, predict, predict_exits
 from leanvit.evaluation.pictures.data_figures import class_counts
 from leanvit.evaluation.pictures.figures import learning_curves
+from leanvit.files import write_json
 from leanvit.lightweight.early_exit import EarlyExit
 from leanvit.lightweight.exit_threshold import pick_threshold
 from leanvit.training.classifier import Classifier
@@ -52,7 +53,13 @@ def work(request: Request) -> None:
             training = without_training(request, classifier, data)
         else:
             training = fit_chosen(request, classifier, data, logger, monitor=config.monitor)
-        if ranks.is_first_rank():
+        if not ranks.is_first_rank():
+            return
+        if training.stopped:
+            print(training.stopped, file=sys.stderr)
+            told = {"why": training.stopped, "medians": request.medians}
+            write_json(told, run_dir / STOPPED)
+        else:
             finish(request, splits, data, training, logger, seen)
 
 
@@ -133,6 +140,7 @@ def fit_chosen(
         ema_decay=config.ema_decay,
         accumulate=config.accumulate,
         patience=config.patience,
+        medians=request.medians,
         patient_until=late_epoch(late.start, config.max_epochs) if is_deferred else 0,
         logger=logger,
         **trainer,

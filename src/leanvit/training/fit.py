@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from leanvit.training.callbacks import (
 )
 from leanvit.training.data_module import ImageDataModule
 from leanvit.training.flops import training_flops
-from leanvit.training.patience import Patience
+from leanvit.training.patience import Patience, Unpromising
 from leanvit.training.threads import ShareCores
 from leanvit.training.trainable import Trainable
 from leanvit.values import Count, ShareBelowOne, Whole
@@ -49,6 +49,7 @@ class Training:
         history: one row per epoch, see :class:`History`.
         best_epoch: of ``best.ckpt``, counted from 1.
         pflop: 10^15 floating-point operations, see :mod:`leanvit.training.flops`.
+        stopped: why it ended before its time, to go on if it is asked to: see :class:`Unpromising`.
         threads: the numbers of threads that it was computed with, on a CPU.
     """
 
@@ -57,6 +58,7 @@ class Training:
     device: torch.device
     precision: str
     pflop: float = 0.0
+    stopped: str | None = None
     threads: tuple[int, ...] = ()
 
     @property
@@ -81,6 +83,7 @@ def fit(
     accumulate: Count = 1,
     patience: Count | None = None,
     patient_until: Whole = 0,
+    medians: Sequence[float | None] = (),
     accelerator: Accelerator = "auto",
     devices: Count | Literal["auto"] = 1,
     strategy: str = "auto",
@@ -102,6 +105,7 @@ def fit(
         accumulate: batches of a step; the last step of an epoch takes those that are left.
         patience: epochs without a better ``monitor`` after which training ends; None: it does not.
         patient_until: the epoch, from 0, with which these begin to count.
+        medians: of other trainings' best ``monitor`` up to each epoch: behind them, it ends.
         sync_batchnorm: BatchNorm's statistics are of the batches of all processes; GPUs only.
         precision: a Lightning precision, or "auto": bfloat16 where the device computes in it.
 
@@ -118,7 +122,8 @@ def fit(
         torch.set_deterministic_debug_mode("warn")
     history = History(run_dir / "history.csv", say=not sys.stderr.isatty())
     best, last = checkpoints(run_dir / "checkpoints", monitor)
-    callbacks: list[L.Callback] = [history, best, last]
+    unpromising = Unpromising(medians, monitor, history)
+    callbacks: list[L.Callback] = [history, best, last, unpromising]
     cores = ShareCores()
     if device.type == "cpu":
         callbacks.insert(0, cores)
@@ -146,7 +151,7 @@ def fit(
         trainer.fit(module, data, ckpt_path=path, weights_only=True)
     history.keep(trainer)  # of a finished training nothing was written by then
     best_epoch = int(read_checkpoint(folder / BEST)["epoch"]) + 1
-    if trainer.is_global_zero:
+    if trainer.is_global_zero and not unpromising.why:
         (folder / BEFORE).unlink(missing_ok=True)
     flops = training_flops(module.net, data.train.images[0].shape[-1], module.step)
     return Training(
@@ -155,6 +160,7 @@ def fit(
         trainer.strategy.root_device,
         str(trainer.precision),
         pflop=flops * sum(row["images"] for row in history.rows) / 1e15,
+        stopped=unpromising.why,
         threads=tuple(sorted(cores.used)),
     )
 

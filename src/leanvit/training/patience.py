@@ -1,4 +1,5 @@
-"""Early stopping: an end before ``max_epochs`` where validation does not get better."""
+"""Early stopping: an end before ``max_epochs`` where validation does not get better, or is behind
+others'."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,45 @@ class Patience(L.Callback):
                     f"{len(rows) - since} (patience={self.num_epochs})",
                     file=sys.stderr,
                 )
+
+
+class Unpromising(L.Callback):
+    """Ends a training whose best validation is behind the median of others' after as many epochs.
+
+    It has no state either, and does not judge the last epoch.
+
+    Args:
+        medians: of the best ``monitor`` up to each epoch; None: that epoch is not judged.
+
+    Attributes:
+        why: it ended, in one line.
+    """
+
+    why: str | None = None
+
+    def __init__(self, medians: Sequence[float | None], monitor: str, history: History) -> None:
+        self.medians, self.monitor, self.history = medians, monitor, history
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._look(trainer)  # it may have been killed before it could say so
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._look(trainer)
+
+    def _look(self, trainer: L.Trainer) -> None:
+        num = len(self.history.rows)
+        median = self.medians[num - 1] if 0 < num <= len(self.medians) else None
+        if median is None or num == trainer.max_epochs:
+            return
+        figures = [row[self.monitor.replace("/", "_")] for row in self.history.rows]
+        is_loss = self.monitor.endswith("loss")
+        best = min(figures) if is_loss else max(figures)
+        if best > median if is_loss else best < median:
+            trainer.should_stop = True
+            self.why = (
+                f"stopped early after epoch {num} of {trainer.max_epochs}: {self.monitor} "
+                f"{best:.4f} is behind the median of earlier trials, {median:.4f}"
+            )
 
 
 def epochs_since_best(rows: Sequence[Mapping[str, float]], monitor: str) -> int:
