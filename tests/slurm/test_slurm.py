@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(
         not (shutil.which("slurmctld") and shutil.which("munged") and os.geteuid() == 0),
-        reason="wants root, and Debian's slurm-wlm and munge",
+        reason="wants root, and Debian's slurm-wlm and munge: tests/slurm/install.sh",
     ),
 ]
 TINY = [*TINY_DATA, *TINY_VIT, "trainer=cpu"]
@@ -125,7 +125,6 @@ def test_two_nodes_train_one_net(cluster: dict[str, str], tmp_path: Path) -> Non
     assert one == other
 
 
-@pytest.mark.skipif("LEANVIT_MANY" not in os.environ, reason="five minutes: set LEANVIT_MANY=1")
 def test_a_hundred_jobs(cluster: dict[str, str], tmp_path: Path) -> None:
     seeds = f"seed={','.join(map(str, range(100)))}"
     given = ["max_epochs=1", seeds, f"outputs={tmp_path}", "hydra.launcher.cpus_per_task=1"]
