@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
@@ -23,6 +24,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 from leanvit.app import names, processes, words
 from leanvit.app.finished import Run
 from leanvit.app.jobs import Job, leave_note, only_process_in
+from leanvit.app.order import ordered, planned_macs
 from leanvit.cores import num_cores
 from leanvit.errors import LeanvitError
 from leanvit.files import write_json
@@ -133,9 +135,14 @@ def left(folder: Path) -> list[Job]:
     return found
 
 
-def seeds_first(overrides: Sequence[str]) -> list[str]:
-    """What stands first varies slowest: each row of a table has one seed before any has two."""
-    return sorted(overrides, key=lambda each: not each.startswith("seed="))
+def in_order(config: DictConfig, command: str) -> list[str]:
+    """The words of a grid, as its jobs are to be done, see :mod:`leanvit.app.order`."""
+    loader = GlobalHydra.instance().config_loader()
+
+    def cost(words: list[str]) -> float:
+        return planned_macs(loader.load_sweep_config(config, words)) if command == "train" else 0.0
+
+    return ordered(config.hydra.overrides.task, cost)
 
 
 SEARCHED = "search.md"  # what a search tells of its trials
@@ -151,11 +158,9 @@ class Comparison(Callback):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _held.enter_context(only_process_in(folder))
-            for path in (
-                *folder.glob("*/job.json"),
-                *folder.glob(".halted-*"),
-            ):  # of an earlier call
-                path.unlink()
+            for pattern in ("*/job.json", ".halted-*"):  # of an earlier call
+                for path in folder.glob(pattern):
+                    path.unlink()
             _halted.clear()
             for part in (config.hydra.launcher, config.hydra.get("sweeper") or {}):
                 module, _, name = str(part.get("_target_")).rpartition(".")
@@ -168,7 +173,7 @@ class Comparison(Callback):
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)
         asked = config.hydra.overrides
         with read_write(asked):
-            asked.task = seeds_first(asked.task)
+            asked.task = in_order(config, kwargs["config_name"])
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         error = job_return._return_value
