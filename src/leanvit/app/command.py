@@ -47,11 +47,14 @@ def train(command: str) -> None:
         if in_grid:  # W&B shows the jobs of a grid together; read by whatever process it runs in
             group = f"{command}-{Path(settings.sweep.dir).name}"
             os.environ.setdefault("WANDB_RUN_GROUP", group)
+            grid.check_seen(Path(settings.sweep.dir))
         images = f"{composed.get('data')} {composed.get('run')}"
         if in_grid and grid.is_halted(folder.parent, images):
             return
         try:
             asked = read(composed)
+            if in_grid:
+                grid.begin(folder, asked.run_dir)
             if asked.at_once > 1:
                 processes.take_share(asked.at_once, Path(settings.sweep.dir))
             job = jobs.do(command, asked)

@@ -27,7 +27,7 @@ from leanvit.app.jobs import Job, leave_note, only_process_in
 from leanvit.app.order import ordered, planned_macs
 from leanvit.cores import num_cores
 from leanvit.errors import LeanvitError
-from leanvit.files import write_json
+from leanvit.files import HOST, write_json
 
 
 def grid_name(command: str, overrides: ListConfig, sweeper: DictConfig) -> str:
@@ -83,6 +83,36 @@ class NotKeptError(LeanvitError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+def check_seen(folder: Path, *others: Path) -> None:
+    """See that this machine sees the folder of the grid, and others that it wants.
+
+    Raises:
+        NotKeptError: it does not; what it would leave here, nobody found.
+    """
+    for path, held in ((folder, folder / ".lock"), *((each, each) for each in others)):
+        if not held.exists():
+            line = f"{HOST} does not see {path}: all nodes must share the files of a grid"
+            raise NotKeptError(line, Job(folder, line))
+
+
+def begin(folder: Path, run_dir: Path) -> None:
+    """Keep where the run of a job is, which may never tell."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "job.json").unlink(missing_ok=True)
+        (folder / "begun.txt").write_text(str(run_dir), encoding="utf-8")
+
+
+def begun(folder: Path) -> Job:
+    """What is known of a job that began, and may have ended."""
+    try:
+        told = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        return Job(Path(told["run"]), told["error"])
+    except (OSError, ValueError):
+        noted = folder / "begun.txt"
+        return Job(Path(noted.read_text(encoding="utf-8")) if noted.exists() else folder, None)
 
 
 def leave(folder: Path, job: Job) -> None:

@@ -23,6 +23,9 @@ from leanvit.files import atomic_path, stops_others
 
 LATE = ("thop", "torch.utils.flop_counter")  # what a single job imports when its net is trained
 
+DIED = "the process of the job ended unexpectedly"
+BUSY = "another process is training in"
+
 
 class Job(NamedTuple):
     """What became of one.
@@ -142,8 +145,8 @@ def outcome(status: int, request: Request) -> str | None:
         lines = note.read_text(encoding="utf-8", errors="replace").splitlines()
         return lines[0] if lines else f"no space left even for {note}: free some, then run again"
     if status == processes.BUSY:
-        return f"another process is training in {request.run_dir}"
-    line = f"the process of the job ended unexpectedly ({processes.describe(status)})"
+        return f"{BUSY} {request.run_dir}"
+    line = f"{DIED} ({processes.describe(status)})"
     leave_note(request.run_dir, line + "\n")
     return line
 
@@ -200,7 +203,7 @@ def only_process_in(run_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise LeanvitError(f"another process is training in {run_dir}: wait for it") from error
+            raise LeanvitError(f"{BUSY} {run_dir}: wait for it") from error
         except OSError as error:
             once = "start the same command only once"
             print(f"{run_dir} cannot be locked ({error.strerror}): {once}", file=sys.stderr)

@@ -73,9 +73,11 @@ def take_share(at_once: int, folder: Path) -> None:
     Args:
         folder: where the places are files, which are locked.
     """
+    if "LEANVIT_SHARES" in os.environ:  # taken, or given: by Ray, as it gives GPUs
+        return
     die_with_parent()
     os.environ["LEANVIT_SHARES"] = str(at_once)  # read by leanvit.data.decode
-    if _places or not (seen := gpus()):
+    if not (seen := gpus()):
         return
     for number in range(at_once):
         place = (folder / f".place-{number}").open("w")
