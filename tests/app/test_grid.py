@@ -29,6 +29,7 @@ from scripts import (
 )
 
 from leanvit.app import grid as grids
+from leanvit.app import grid_folder
 from leanvit.app.jobs import Job, only_process_in
 from leanvit.errors import LeanvitError
 
@@ -208,14 +209,14 @@ def leave_jobs(folder: Path) -> Path:
     (run_dir / "config.yaml").write_text("seed: 0\npretrained: null\n")
     failed = write_failed_run(folder / "shapes" / "b", "no space left")
     sweep = folder / "grids" / "01234567"
-    grids.leave(sweep / "0", Job(run_dir, None))
-    grids.leave(sweep / "10", Job(sweep / "10", "there is no loss=zzz"))
-    grids.leave(sweep / "2", Job(failed, "no space left"))
+    grid_folder.leave(sweep / "0", Job(run_dir, None))
+    grid_folder.leave(sweep / "10", Job(sweep / "10", "there is no loss=zzz"))
+    grid_folder.leave(sweep / "2", Job(failed, "no space left"))
     return sweep
 
 
 def test_jobs_are_read_in_their_order(tmp_path: Path) -> None:
-    found = grids.left(leave_jobs(tmp_path))
+    found = grid_folder.left(leave_jobs(tmp_path))
     assert [job.run_dir.name for job in found] == ["vit-ce-shuffle-01234567", "b", "10"]
     assert [job.error for job in found] == [None, "no space left", "there is no loss=zzz"]
     assert (tmp_path / "grids" / "01234567" / "10" / "error.txt").exists()
@@ -233,11 +234,11 @@ def test_a_job_that_cannot_be_kept_is_told_all_the_same(
     failed = Job(tmp_path / "c", "no space left for it")
     with monkeypatch.context() as full:
         full.setattr(Path, "write_text", write_text)
-        with pytest.raises(grids.NotKeptError, match="no space left to write") as lost:
-            grids.leave(sweep / "11", failed)
+        with pytest.raises(grid_folder.NotKeptError, match="no space left to write") as lost:
+            grid_folder.leave(sweep / "11", failed)
     try:
         raise lost.value  # as Hydra does, around its callbacks
-    except grids.NotKeptError:
+    except grid_folder.NotKeptError:
         assert ended(sweep) == 1
     assert str(failed.run_dir) in "".join(capsys.readouterr().out.split())
     monkeypatch.setattr(Path, "write_text", write_text)
@@ -282,7 +283,7 @@ def test_what_an_earlier_call_left_is_no_job_of_this_one(tmp_path: Path) -> None
     asked = {"task": ["loss=ce,focal", "seed=0,1", "model=vit"]}
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}, "overrides": asked}})
     grids.Comparison().on_multirun_start(config)
-    assert grids.left(sweep) == []
+    assert grid_folder.left(sweep) == []
     # what stands first varies slowest
     assert config.hydra.overrides.task == ["seed=0,1", "loss=ce,focal", "model=vit"]
     with pytest.raises(LeanvitError, match="another process"), only_process_in(sweep):

@@ -22,6 +22,10 @@ def test_one_seed_of_all_before_the_next_and_cheap_jobs_before_dear_ones() -> No
 def test_the_users_own_order_stays() -> None:
     asked = ["loss=ce", "model=b", "max_epochs=range(9,3,-3)", "seed=range(7,9)", "~mix"]
     assert ordered(asked, cost) == [asked[3], *asked[:3], "~mix"]
+    again = ["model=a", "seed=3", "~mix", "mix=none", "model=c,b", "seed=3,7", "max_epochs=1"]
+    assert ordered([*again, "loss=ce"], lambda words: cost([w for w in words if w != "~mix"])) == [
+        "seed=3,7", "model=b,c", "~mix", "mix=none", "max_epochs=1", "loss=ce",
+    ]  # fmt: skip
     equal = ["model=a,c,b", "outputs='/a b/c,d'"]  # and what it cannot be told apart by
     assert ordered(equal, lambda words: 1.0) == equal
 

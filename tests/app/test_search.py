@@ -18,7 +18,7 @@ from optuna.storages import InMemoryStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from scripts import TINY_DATA, TINY_VIT, call, child_of, fork, no_figures, wait_until
 
-from leanvit.app import grid, search
+from leanvit.app import grid, grid_folder, search
 from leanvit.app.finished import STOPPED
 from leanvit.app.jobs import Job, keep_config
 from leanvit.app.request import MEDIANS, Request
@@ -62,7 +62,7 @@ class FakeJobs:
                 self.trained.append(" ".join(words))
             if shown or errors[run_dir]:
                 place = sweeper.folder / str(sweeper.num_jobs)
-                grid.leave(place, Job(run_dir, errors[run_dir]))
+                grid_folder.leave(place, Job(run_dir, errors[run_dir]))
             sweeper.num_jobs += 1
         return errors
 

@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from leanvit import values
-from leanvit.app import grid, jobs, names, processes, ranks, request, words
+from leanvit.app import grid, grid_folder, jobs, names, processes, ranks, request, words
 from leanvit.errors import LeanvitError
 
 CONF = names.CONF
@@ -47,14 +47,14 @@ def train(command: str) -> None:
         if in_grid:  # W&B shows the jobs of a grid together; read by whatever process it runs in
             group = f"{command}-{Path(settings.sweep.dir).name}"
             os.environ.setdefault("WANDB_RUN_GROUP", group)
-            grid.check_seen(Path(settings.sweep.dir))
+            grid_folder.check_seen(Path(settings.sweep.dir))
         images = f"{composed.get('data')} {composed.get('run')}"
-        if in_grid and grid.is_halted(folder.parent, images):
+        if in_grid and grid_folder.is_halted(folder.parent, images):
             return
         try:
             asked = read(composed)
             if in_grid:
-                grid.begin(folder, asked.run_dir)
+                grid_folder.begin(folder, asked.run_dir)
             if asked.at_once > 1:
                 processes.take_share(asked.at_once, Path(settings.sweep.dir))
             job = jobs.do(command, asked)
@@ -67,8 +67,8 @@ def train(command: str) -> None:
             job = jobs.Job(folder, words.explain(error))
         if in_grid and speaks:
             if job.stops_others:
-                grid.halt(folder.parent, images)
-            grid.leave(folder, job)
+                grid_folder.halt(folder.parent, images)
+            grid_folder.leave(folder, job)
         elif speaks and job.error:
             jobs.remove_if_nothing_began(job.run_dir)
             sys.exit(words.say(LeanvitError(job.error)))

@@ -20,7 +20,7 @@ def ordered(overrides: Sequence[str], cost: Callable[[list[str]], float]) -> lis
     Args:
         cost: of a job; one that it cannot tell, by an exception, comes last.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    parsed = _last_of_each(OverridesParser.create().parse_overrides(list(overrides)))
     plain = [_values(each)[:1] or [each.input_line or ""] for each in parsed]
 
     def dear(number: int, word: str) -> float:
@@ -30,8 +30,8 @@ def ordered(overrides: Sequence[str], cost: Callable[[list[str]], float]) -> lis
         return float("inf")
 
     found = []
-    for number, (each, word) in enumerate(zip(parsed, overrides, strict=True)):
-        key, values = each.get_key_element(), _values(each)
+    for number, each in enumerate(parsed):
+        key, values, word = each.get_key_element(), _values(each), each.input_line or ""
         is_dear = key in DEAR or key.startswith(("model.", "lightweight."))
         if is_dear and each.value_type == ValueType.SIMPLE_CHOICE_SWEEP and len(values) > 1:
             costs = {value: dear(number, value) for value in values}
@@ -41,6 +41,12 @@ def ordered(overrides: Sequence[str], cost: Callable[[list[str]], float]) -> lis
         else:
             found.append((0 if key == "seed" else 2, word))
     return [word for _, word in sorted(found, key=lambda each: each[0])]
+
+
+def _last_of_each(parsed: Sequence[Override]) -> list[Override]:
+    """Of several values of a key the last counts, which may come first in the new order."""
+    last = {each.get_key_element(): each for each in parsed}
+    return [each for each in parsed if each.is_delete() or each is last[each.get_key_element()]]
 
 
 def _values(each: Override) -> list[str]:

@@ -22,7 +22,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from leanvit.app import grid, jobs, processes, words
+from leanvit.app import grid_folder, jobs, processes, words
 from leanvit.app.ray_launcher import Launcher
 from leanvit.cores import num_cores
 from leanvit.data.images import one_line
@@ -178,7 +178,7 @@ def finish(running: dict[Any, int], folder: Path, lines: Lines) -> dict[int, Job
 
 def result(done: Any, folder: Path) -> JobReturn:
     """What a job returned; one that could not tell what became of it has failed."""
-    returned, job = JobReturn(status=JobStatus.COMPLETED), grid.begun(folder)
+    returned, job = JobReturn(status=JobStatus.COMPLETED), grid_folder.begun(folder)
     try:
         returned = ray.get(done)
         error = returned._return_value
@@ -190,8 +190,8 @@ def result(done: Any, folder: Path) -> JobReturn:
     if isinstance(error, Exception):
         line = words.explain(error)
         print(f"error: {line}", file=sys.stderr)
-        with contextlib.suppress(grid.NotKeptError):  # the grid tells of it all the same
-            grid.leave(folder, jobs.Job(job.run_dir, line))
+        with contextlib.suppress(grid_folder.NotKeptError):  # the grid tells of it all the same
+            grid_folder.leave(folder, jobs.Job(job.run_dir, line))
             returned.status, returned.return_value = JobStatus.COMPLETED, None
     return returned
 
@@ -216,13 +216,13 @@ def run(given: Grid, overrides: Sequence[str], number: int) -> JobReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, 1, 1)
-    grid.check_seen(given.folder, given.here)
+    grid_folder.check_seen(given.folder, given.here)
     os.chdir(given.here)
     with said_in(given.folder / f"{SAID}{HOST}-{os.getpid()}"):
         until = time.monotonic() + PATIENCE
         while True:
             returned = composed_and_run(given, overrides, number)
-            error = grid.begun(given.folder / str(number)).error or ""
+            error = grid_folder.begun(given.folder / str(number)).error or ""
             if error.startswith(f"{jobs.DIED} (killed"):
                 os._exit(1)  # as if this worker had died: Ray begins again, in another
             if not error.startswith(jobs.BUSY) or time.monotonic() > until:

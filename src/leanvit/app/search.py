@@ -28,7 +28,7 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import Trial
 
 from leanvit import values
-from leanvit.app import grid
+from leanvit.app import grid_folder
 from leanvit.app.jobs import Job
 from leanvit.app.request import MEDIANS, Request, training
 from leanvit.app.study import Medians, Row, Sampler, space_of
@@ -183,7 +183,7 @@ class Search(Sweeper):
         for number, run_dir in enumerate(jobs, start=first):
             place = self.folder / str(number) / "job.json"
             if known and shown:
-                grid.leave(place.parent, Job(run_dir, None))
+                grid_folder.leave(place.parent, Job(run_dir, None))
             elif not known and not place.exists():
                 why = next(filter(None, errors.values()), f"{run_dir} left nothing")
                 raise LeanvitError(why)

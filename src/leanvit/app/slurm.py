@@ -20,7 +20,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
-from leanvit.app import grid
+from leanvit.app import grid, grid_folder
 from leanvit.app.jobs import Job, leave_note
 from leanvit.errors import LeanvitError
 from leanvit.files import write_json
@@ -136,5 +136,5 @@ def tell_of_lost(folder: Path, job_id: str) -> None:
         return
     log = folder.parent / ".submitit" / job_id
     line = f"the job left the queue without a word (its memory or node, or scancel): see {log}"
-    grid.leave(folder, Job(folder, line))
+    grid_folder.leave(folder, Job(folder, line))
     leave_note(folder, f"{line}\n")
