@@ -111,6 +111,8 @@ class Comparison(Callback):
             asked.task = in_order(config, kwargs["config_name"])
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        # Hydra keeps the configs of all jobs to the end: of ten thousand, gigabytes
+        job_return.cfg = job_return.hydra_cfg = None
         error = job_return._return_value
         if isinstance(error, Exception):  # where the command could not even be asked
             words.say(error)

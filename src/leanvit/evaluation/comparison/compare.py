@@ -37,7 +37,7 @@ ALWAYS_SHOWN = ("model", "loss", "sampler")
 STAGES = ("classifier", "lightweight", "method")  # shown wherever a run has one: it is another net
 # a table has one data set, a logger changes no result, a sweep only lists choices
 NO_CHOICE = {"data", "logger", "seed", "sweep"}
-NUM_JUDGED = 200  # rows of a table; of so many differences ten are shown by chance
+NUM_JUDGED = 100  # rows of a table; of so many differences five are shown by chance
 SORTABLE = {"accuracy", "balanced_accuracy", "precision", "recall", "f1"}  # more is better
 
 Sort = Literal["validation", "pflop", "time"]
