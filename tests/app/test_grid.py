@@ -13,6 +13,7 @@ import pytest
 from composed import config_of
 from fake_runs import write_failed_run, write_fake_run
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 from scripts import (
     ROOT,
@@ -291,6 +292,13 @@ def test_what_an_earlier_call_left_is_no_job_of_this_one(tmp_path: Path) -> None
     ended(sweep)
     with only_process_in(sweep):
         pass
+
+
+def test_no_config_of_a_job_is_kept_when_it_is_done() -> None:
+    """Hydra would keep those of all, a third of a megabyte each."""
+    done = JobReturn(cfg=OmegaConf.create(), hydra_cfg=OmegaConf.create())
+    grids.Comparison().on_job_end(OmegaConf.create(), done)
+    assert done.cfg is done.hydra_cfg is None
 
 
 def test_a_grid_is_named_by_what_was_asked_for() -> None:

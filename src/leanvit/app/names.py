@@ -11,6 +11,7 @@ otherwise is found by its values (:func:`find_again`).
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -175,7 +176,9 @@ def shorter(
             continue
         with suppress(Exception):  # a damaged one is none of ours
             text = (path / "config.yaml").read_text()
-            if f"\nseed: {config.seed}\n" not in text:  # parsing takes its time
+            told = re.search(r"^max_epochs: (\d+)$", text, re.MULTILINE)
+            is_shorter = told is None or 0 < int(told[1]) < config.max_epochs
+            if f"\nseed: {config.seed}\n" not in text or not is_shorter:  # parsing takes its time
                 continue
             kept = OmegaConf.create(plain_yaml.load(text))
             num_epochs, kept.max_epochs = kept.max_epochs, config.max_epochs
