@@ -18,12 +18,19 @@ def load(text: str, aliases: bool = False) -> Any:
     Raises:
         yaml.YAMLError: it is no YAML, or not of this kind.
     """
+    try:
+        return _load(text, aliases, LOADER)
+    except yaml.YAMLError:  # libyaml knows no lone surrogates, of names that are no UTF-8
+        return _load(text, aliases, yaml.SafeLoader)
+
+
+def _load(text: str, aliases: bool, loader: Any) -> Any:
     depth = 0
-    for event in yaml.parse(text, LOADER):
+    for event in yaml.parse(text, loader):
         if isinstance(event, yaml.AliasEvent) and not aliases:
             raise yaml.YAMLError("an alias, * and a name, stands where values do")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise yaml.YAMLError(f"values stand in values, more than {DEEPEST} deep")
-    return yaml.load(text, LOADER)
+    return yaml.load(text, loader)
