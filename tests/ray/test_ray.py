@@ -15,10 +15,15 @@ from pathlib import Path
 import pytest
 from scripts import TINY_DATA, TINY_VIT, run, start
 
+from leanvit.app import grid
+from leanvit.app.jobs import Job
 from leanvit.app.processes import die_with_parent
+from leanvit.errors import LeanvitError
 
 pytest.importorskip("ray", reason="wants Ray: leanvit[ray]")
 pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="wants Ray: leanvit[ray]")
+from leanvit.app import ray_cluster, ray_jobs
+
 pytestmark = pytest.mark.xdist_group("ray")
 TINY = [*TINY_DATA, *TINY_VIT, "trainer=cpu", "-m"]
 RAY = "hydra/launcher=ray"
@@ -145,3 +150,28 @@ def test_nothing_trains_on_when_the_command_is_gone_and_the_same_goes_on(
     done = run("train.py", *asked, **cluster)
     assert done.returncode == 0 and "going on from" in done.stderr, done.stderr
     assert epochs(tmp_path) == [30, 30] and predictions(tmp_path) == whole
+
+
+def test_what_a_job_left_whose_worker_died_once_too_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(ref: object) -> None:
+        raise ray_jobs.ray.exceptions.WorkerCrashedError
+
+    run_dir, folder = tmp_path / "run", tmp_path / "0"
+    run_dir.mkdir()
+    grid.begin(folder, run_dir)
+    monkeypatch.setattr(ray_jobs.ray, "get", get)
+    returned = ray_jobs.result(None, folder, num_lives=4)
+    assert returned.return_value is None  # no sweeper stumbles over it
+    line = "its worker or node died 4 times"
+    assert grid.left(tmp_path) == [Job(run_dir, line)]
+    assert (run_dir / "error.txt").read_text() == f"{line}\n"
+
+
+def test_an_address_where_nobody_listens_is_one_line() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        with pytest.raises(LeanvitError, match=f"no Ray at 127.0.0.1:{port}"):
+            ray_cluster.check_answers(f"127.0.0.1:{port}")

@@ -145,7 +145,8 @@ def _tell(reader: int, log: Path) -> None:
         for line in lines:
             with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as kept:
                 kept.write(line)
-            print(f"{log.parent.name}: {line}", end="", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # or the job waits for ever to be read
+                print(f"{log.parent.name}: {line}", end="", file=sys.stderr, flush=True)
 
 
 def die_with_parent() -> None:

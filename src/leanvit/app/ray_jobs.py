@@ -20,11 +20,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
-from leanvit.app import grid_folder, jobs, processes, words
+from leanvit.app import grid_folder, jobs, words
+from leanvit.app.ray_cluster import cluster, resources
 from leanvit.app.ray_launcher import Launcher
-from leanvit.cores import num_cores
 from leanvit.data.images import one_line
 from leanvit.errors import LeanvitError
 from leanvit.files import HOST
@@ -68,59 +68,8 @@ def launch(
                 job.remote(sent, list(overrides), number): number
                 for number, overrides in enumerate(job_overrides, first)
             }
-            returned = finish(running, folder, lines)
+            returned = finish(running, folder, lines, 1 + options["max_retries"])
     return [returned[number] for number in sorted(returned)]
-
-
-@contextlib.contextmanager
-def cluster(init: Mapping[str, Any]) -> Iterator[None]:
-    """Ray, until the block ends.
-
-    Raises:
-        LeanvitError: there is none at the given address, or it does not start.
-    """
-    told: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
-    if is_own := init["address"] == "local":
-        told |= {"include_dashboard": False, "num_cpus": num_cores(),
-                 "object_store_memory": 100 * 2**20, "_node_ip_address": "127.0.0.1"}  # fmt: skip
-    answers = {each: signal.getsignal(each) for each in (signal.SIGINT, *processes.STOPS)}
-    try:
-        ray.init(**{**told, **init})
-    except SystemExit:  # its own answer to SIGTERM
-        raise processes.Stopped(signal.SIGTERM) from None
-    except Exception as error:
-        where = "does not start" if is_own else f"at {init['address']} cannot be used"
-        raise LeanvitError(f"Ray {where}: {one_line(error)}") from error
-    finally:
-        for each, answer in answers.items():
-            signal.signal(each, answer)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def resources(remote: DictConfig, accelerator: str, is_own: bool) -> dict[str, Any]:
-    """What a job takes of its node, and the other options of Ray's for it.
-
-    Raises:
-        LeanvitError: that is no number, or more than this machine has.
-    """
-    options: Any = OmegaConf.to_container(remote, resolve=True)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if options["num_gpus"] is None:
-        takes_one = accelerator in ("auto", "gpu", "cuda") and any("GPU" in node for node in nodes)
-        options["num_gpus"] = int(takes_one)
-    for key in ("num_cpus", "num_gpus"):
-        if isinstance(options[key], bool) or not isinstance(options[key], int | float):
-            raise LeanvitError(f"hydra.launcher.ray.remote.{key}={options[key]}: give a number")
-    wanted = {"CPU": options["num_cpus"], "GPU": options["num_gpus"]}
-    if not any(all(node.get(key, 0) >= value for key, value in wanted.items()) for node in nodes):
-        line = f"no node of Ray has num_cpus={wanted['CPU']} and num_gpus={wanted['GPU']} for a job"
-        if is_own:
-            raise LeanvitError(f"{line}: lower hydra.launcher.ray.remote.num_cpus or num_gpus")
-        print(f"{line}: they wait until one joins", file=sys.stderr)
-    return options
 
 
 class Lines:
@@ -153,7 +102,9 @@ class Lines:
             path.unlink(missing_ok=True)
 
 
-def finish(running: dict[Any, int], folder: Path, lines: Lines) -> dict[int, JobReturn]:
+def finish(
+    running: dict[Any, int], folder: Path, lines: Lines, num_lives: int
+) -> dict[int, JobReturn]:
     """Wait for the jobs, whatever becomes of them; where this is stopped, they are, too.
 
     Returns:
@@ -166,7 +117,7 @@ def finish(running: dict[Any, int], folder: Path, lines: Lines) -> dict[int, Job
             lines.tell()
             for each in done:
                 number = running.pop(each)
-                returned[number] = result(each, folder / str(number))
+                returned[number] = result(each, folder / str(number), num_lives)
     except BaseException:
         for each in running:
             ray.cancel(each)
@@ -176,7 +127,7 @@ def finish(running: dict[Any, int], folder: Path, lines: Lines) -> dict[int, Job
     return returned
 
 
-def result(done: Any, folder: Path) -> JobReturn:
+def result(done: Any, folder: Path, num_lives: int) -> JobReturn:
     """What a job returned; one that could not tell what became of it has failed."""
     returned, job = JobReturn(status=JobStatus.COMPLETED), grid_folder.begun(folder)
     try:
@@ -185,7 +136,7 @@ def result(done: Any, folder: Path) -> JobReturn:
     except ray.exceptions.RayTaskError as raised:
         error = raised.cause
     except ray.exceptions.RayError as raised:
-        error = LeanvitError(lost(raised, job))
+        error = LeanvitError(lost(raised, job, num_lives))
         jobs.leave_note(job.run_dir, f"{error}\n")
     if isinstance(error, Exception):
         line = words.explain(error)
@@ -196,12 +147,14 @@ def result(done: Any, folder: Path) -> JobReturn:
     return returned
 
 
-def lost(error: Exception, job: jobs.Job) -> str:
+def lost(error: Exception, job: jobs.Job, num_lives: int) -> str:
     """Why a job never returned, in one line."""
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return "the memory of its node was not enough, again and again: lower batch_size"
-    why = job.error or one_line(error).partition(". ")[0]
-    return f"its worker died again and again: {why}"
+    if not isinstance(error, ray.exceptions.WorkerCrashedError | ray.exceptions.NodeDiedError):
+        return f"Ray could not run it: {one_line(error)}"
+    times = "once" if num_lives == 1 else f"{num_lives} times"
+    return f"its worker or node died {times}" + (f": {job.error}" if job.error else "")
 
 
 def run(given: Grid, overrides: Sequence[str], number: int) -> JobReturn:

@@ -15,14 +15,13 @@ from omegaconf import OmegaConf
 
 from leanvit.errors import LeanvitError
 
-WANTED = "hydra/launcher=ray wants Ray: pip install -e '.[ray]'"
-
 try:
     from hydra_plugins.hydra_ray_launcher.ray_launcher import RayLauncher
+
+    if find_spec("ray") is None:
+        raise ImportError
 except ImportError as error:
-    raise LeanvitError(WANTED) from error
-if find_spec("ray") is None:
-    raise LeanvitError(WANTED)
+    raise LeanvitError("hydra/launcher=ray wants Ray: pip install -e '.[ray]'") from error
 
 
 class Launcher(RayLauncher):
