@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,13 @@ from leanvit.app.jobs import Job
 from leanvit.app.processes import die_with_parent
 from leanvit.errors import LeanvitError
 
-pytest.importorskip("ray", reason="wants Ray: leanvit[ray]")
-pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="wants Ray: leanvit[ray]")
-from leanvit.app import ray_cluster, ray_jobs
-
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [
+    pytest.mark.xdist_group("ray"),
+    pytest.mark.skipif(
+        not (find_spec("ray") and find_spec("hydra_plugins.hydra_ray_launcher")),
+        reason="wants Ray: leanvit[ray]",
+    ),
+]
 TINY = [*TINY_DATA, *TINY_VIT, "trainer=cpu", "-m"]
 RAY = "hydra/launcher=ray"
 LONG = ["max_epochs=30", "seed=0,1"]
@@ -155,6 +158,8 @@ def test_nothing_trains_on_when_the_command_is_gone_and_the_same_goes_on(
 def test_what_a_job_left_whose_worker_died_once_too_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from leanvit.app import ray_jobs
+
     def get(ref: object) -> None:
         raise ray_jobs.ray.exceptions.WorkerCrashedError
 
@@ -170,6 +175,8 @@ def test_what_a_job_left_whose_worker_died_once_too_often(
 
 
 def test_an_address_where_nobody_listens_is_one_line() -> None:
+    from leanvit.app import ray_cluster
+
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

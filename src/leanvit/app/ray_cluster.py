@@ -1,4 +1,4 @@
-"""Ray itself: one that is started for a grid, or one that runs; and what a job takes of its nodes."""
+"""Ray itself, started for a grid or running before; and what a job takes of its nodes."""
 
 import contextlib
 import signal

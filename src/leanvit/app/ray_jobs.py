@@ -19,7 +19,7 @@ import ray
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from leanvit.app import grid_folder, jobs, words
@@ -40,7 +40,7 @@ class Grid:
 
     context: HydraContext
     config: DictConfig
-    task: TaskFunction
+    task: Any
     state: Any
     folder: Path
     here: Path
