@@ -75,10 +75,12 @@ OmegaConf.register_resolver("mode", mode, replace=True)
 
 def in_order(config: DictConfig, command: str) -> list[str]:
     """The words of a grid, as its jobs are to be done, see :mod:`leanvit.app.order`."""
-    loader = GlobalHydra.instance().config_loader()
 
     def cost(words: list[str]) -> float:
-        return planned_macs(loader.load_sweep_config(config, words)) if command == "train" else 0.0
+        if command != "train":
+            return 0.0
+        loader = GlobalHydra.instance().config_loader()
+        return planned_macs(loader.load_sweep_config(config, words))
 
     return ordered(config.hydra.overrides.task, cost)
 
@@ -97,7 +99,7 @@ class Comparison(Callback):
             folder.mkdir(parents=True, exist_ok=True)
             _held.enter_context(only_process_in(folder))
             grid_folder.forget(folder)
-            for part in (config.hydra.launcher, config.hydra.get("sweeper") or {}):
+            for part in (config.hydra.get(name) or {} for name in ("launcher", "sweeper")):
                 module, _, name = str(part.get("_target_")).rpartition(".")
                 if module.startswith("leanvit."):  # Hydra looks among plugins alone
                     Plugins.instance().register(getattr(importlib.import_module(module), name))

@@ -8,11 +8,13 @@ small clusters.
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from hydra.core.singleton import Singleton
@@ -78,7 +80,7 @@ class Launcher(SlurmLauncher):
         return ids
 
     def submit(self, asked: Mapping[int, list[str]]) -> dict[int, str]:
-        """Submit jobs as one array; their ids, by number."""
+        """Submit jobs as arrays, as large as SLURM takes them; their ids, by number."""
         if not asked:
             return {}
         import submitit  # late: it is slow
@@ -91,15 +93,13 @@ class Launcher(SlurmLauncher):
         executor.update_parameters(
             **{key if key in of_any else f"slurm_{key}": value for key, value in rest.items()}
         )
-        submitted = executor.map_array(
-            self,
-            list(asked.values()),
-            ["hydra.sweep.dir"] * len(asked),
-            list(asked),
-            [f"job_id_for_{number}" for number in asked],
-            [Singleton.get_state()] * len(asked),
-        )
-        return {number: job.job_id for number, job in zip(asked, submitted, strict=True)}
+        state, ids = Singleton.get_state(), dict[int, str]()
+        for numbers in batched(asked, largest_array()):
+            given = ([asked[number], "hydra.sweep.dir", number, f"job_id_for_{number}", state]
+                     for number in numbers)  # fmt: skip
+            submitted = executor.map_array(self, *zip(*given, strict=True))
+            ids |= {number: job.job_id for number, job in zip(numbers, submitted, strict=True)}
+        return ids
 
     def queued(self) -> set[str]:
         """Ids of this grid's jobs that wait or run.
@@ -128,6 +128,21 @@ class Launcher(SlurmLauncher):
                 print(f"{len(ids) - left} of {len(ids)} jobs are done", file=sys.stderr, flush=True)
             before = left
             time.sleep(min(10.0, 1 + left / 100) if left else 0)
+
+
+def largest_array() -> int:
+    """How many jobs SLURM takes as one array."""
+    asked = ["scontrol", "show", "config"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", told)  # the largest index, and one
+    return max(1, int(found[1]) - 1) if found else 1000
+
+
+def batched(numbers: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
+    """In tuples of ``size``, as itertools of Python 3.12 do."""
+    rest = iter(numbers)
+    while batch := tuple(islice(rest, size)):
+        yield batch
 
 
 def tell_of_lost(folder: Path, job_id: str) -> None:
