@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -23,6 +24,7 @@ from leanvit.app.finished import STOPPED
 from leanvit.app.jobs import Job, keep_config
 from leanvit.app.request import MEDIANS, Request
 from leanvit.app.study import Row, space_of
+from leanvit.errors import LeanvitError
 from leanvit.training.callbacks import write_rows
 from leanvit.weights import read_checkpoint
 
@@ -160,6 +162,21 @@ def test_rows_are_tuned_equally_and_a_search_that_is_killed_ends_as_one_that_is_
     more = ["hydra.sweeper.n_trials=10", "hydra.sweeper.seeds=0"]
     done = call("train.py", *asked[:-1], *more, f"outputs={killed}")
     assert done.returncode == 0 and len(jobs.trained) == 2 * before + 2
+
+
+def test_what_would_stop_all_jobs_stops_the_search(tmp_path: Path) -> None:
+    """A full disk: the grid leaves out jobs that have not begun, and they are no failed trials."""
+    sweeper = search.Search("tpe", 4, 4, True, 1)
+    sweeper.folder = tmp_path
+    asked = [tmp_path / "a", tmp_path / "b"]
+
+    def launch(jobs: Sequence[object], first: int) -> list[object]:
+        grid.leave(tmp_path / str(first + 1), Job(asked[1], "no space left"))
+        return []
+
+    sweeper.jobs = SimpleNamespace(launch=launch)
+    with pytest.raises(LeanvitError, match="no space left"):
+        sweeper.launch({run_dir: ["seed=0"] for run_dir in asked}, known=False)
 
 
 def test_at_random_all_rows_have_the_same_trials_to_their_end(

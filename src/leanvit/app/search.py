@@ -67,6 +67,7 @@ class Search(Sweeper):
         self.sampler, self.n_trials, self.batch = sampler, n_trials, batch
         self.stop_early, self.seeds, self.params = stop_early, seeds, params or {}
         self.num_jobs = 0
+        self.why: str | None = None  # the last job that failed did so
 
     def setup(self, *, hydra_context: HydraContext, task_function: Any, config: DictConfig) -> None:
         self.composed: Any = config
@@ -184,13 +185,13 @@ class Search(Sweeper):
             place = self.folder / str(number) / "job.json"
             if known and shown:
                 grid_folder.leave(place.parent, Job(run_dir, None))
-            elif not known and not place.exists():
-                why = next(filter(None, errors.values()), f"{run_dir} left nothing")
-                raise LeanvitError(why)
-            elif not known:
+            if place.exists():
                 errors[run_dir] = json.loads(place.read_text(encoding="utf-8"))["error"]
+                self.why = errors[run_dir] or self.why
                 if not errors[run_dir] and not shown:
                     place.unlink()
+        if not known and len(errors) < len(jobs):
+            raise LeanvitError(self.why or f"a job left nothing in {self.folder}")
         return errors
 
     def train_again(self, rows: Sequence[Row]) -> None:
