@@ -351,9 +351,11 @@ def test_a_grid_that_runs_already_is_left_alone(
 def test_a_machine_that_does_not_see_the_grid_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "grids" / "0"
     folder.mkdir(parents=True)  # Hydra makes it wherever a job begins
-    with pytest.raises(grids.NotKeptError, match=f"does not see {folder}: all nodes must share"):
-        grids.check_seen(folder)
+    with pytest.raises(
+        grid_folder.NotKeptError, match=f"does not see {folder}: all nodes must share"
+    ):
+        grid_folder.check_seen(folder)
     with only_process_in(folder):
-        grids.check_seen(folder, tmp_path)
-        with pytest.raises(grids.NotKeptError, match="elsewhere: all nodes"):
-            grids.check_seen(folder, tmp_path / "elsewhere")
+        grid_folder.check_seen(folder, tmp_path)
+        with pytest.raises(grid_folder.NotKeptError, match="elsewhere: all nodes"):
+            grid_folder.check_seen(folder, tmp_path / "elsewhere")

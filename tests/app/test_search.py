@@ -171,7 +171,7 @@ def test_what_would_stop_all_jobs_stops_the_search(tmp_path: Path) -> None:
     asked = [tmp_path / "a", tmp_path / "b"]
 
     def launch(jobs: Sequence[object], first: int) -> list[object]:
-        grid.leave(tmp_path / str(first + 1), Job(asked[1], "no space left"))
+        grid_folder.leave(tmp_path / str(first + 1), Job(asked[1], "no space left"))
         return []
 
     sweeper.jobs = SimpleNamespace(launch=launch)

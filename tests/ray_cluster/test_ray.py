@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from scripts import TINY_DATA, TINY_VIT, run, start
 
-from leanvit.app import grid
+from leanvit.app import grid_folder
 from leanvit.app.jobs import Job
 from leanvit.app.processes import die_with_parent
 from leanvit.errors import LeanvitError
@@ -30,7 +30,7 @@ pytestmark = [
 ]
 TINY = [*TINY_DATA, *TINY_VIT, "trainer=cpu", "-m"]
 RAY = "hydra/launcher=ray"
-LONG = ["max_epochs=30", "seed=0,1"]
+LONG = ["max_epochs=100", "seed=0,1"]
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
 
 
@@ -132,7 +132,7 @@ def test_a_job_whose_worker_dies_goes_on_in_another(
             os.kill(worker, signal.SIGKILL)
         _, said = process.communicate()
     assert process.returncode == 0 and "going on from" in said, said
-    assert epochs(tmp_path) == [30, 30] and predictions(tmp_path) == whole
+    assert epochs(tmp_path) == [100, 100] and predictions(tmp_path) == whole
 
 
 def test_nothing_trains_on_when_the_command_is_gone_and_the_same_goes_on(
@@ -152,7 +152,7 @@ def test_nothing_trains_on_when_the_command_is_gone_and_the_same_goes_on(
         wait_until(lambda: not trained_by(tmp_path))
     done = run("train.py", *asked, **cluster)
     assert done.returncode == 0 and "going on from" in done.stderr, done.stderr
-    assert epochs(tmp_path) == [30, 30] and predictions(tmp_path) == whole
+    assert epochs(tmp_path) == [100, 100] and predictions(tmp_path) == whole
 
 
 def test_what_a_job_left_whose_worker_died_once_too_often(
@@ -165,12 +165,12 @@ def test_what_a_job_left_whose_worker_died_once_too_often(
 
     run_dir, folder = tmp_path / "run", tmp_path / "0"
     run_dir.mkdir()
-    grid.begin(folder, run_dir)
+    grid_folder.begin(folder, run_dir)
     monkeypatch.setattr(ray_jobs.ray, "get", get)
     returned = ray_jobs.result(None, folder, num_lives=4)
     assert returned.return_value is None  # no sweeper stumbles over it
     line = "its worker or node died 4 times"
-    assert grid.left(tmp_path) == [Job(run_dir, line)]
+    assert grid_folder.left(tmp_path) == [Job(run_dir, line)]
     assert (run_dir / "error.txt").read_text() == f"{line}\n"
 
 

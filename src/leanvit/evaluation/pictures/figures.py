@@ -12,6 +12,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,6 +254,7 @@ def save_figure(figure: "matplotlib.figure.Figure", path: Path, title: str | Non
         # as savefig does with "tight", which draws all twice, and first for nothing
         figure.set_dpi(DPI)
         if figure.axes and (layout := figure.get_layout_engine()) is not None:
-            layout.execute(figure)
+            with suppress(ValueError):  # axes of several grids, which matplotlib leaves as they are
+                layout.execute(figure)
             figure.set_layout_engine(None)
         figure.savefig(part, dpi=DPI, bbox_inches=figure.get_tightbbox().padded(0.05))
