@@ -33,10 +33,12 @@ class Others:
         self.look()
 
     def look(self) -> tuple[float, float]:
-        """Cores in use since the last look, and the seconds since then; 0 where Linux is not."""
-        now, used = time.monotonic(), 0.0
-        with suppress(OSError, ValueError):  # no Linux, or a /proc that is hidden
+        """Cores in use since the last look, and the seconds since then; 0 where nothing tells."""
+        now = time.monotonic()
+        try:
             used = sum(_busy(seen_cores())) - _own()
+        except (OSError, ValueError):  # no Linux, or a /proc that is hidden
+            return 0.0, 0.0
         before, self._last = getattr(self, "_last", (now, used)), (now, used)
         seconds = now - before[0]
         return (max(0.0, used - before[1]) / seconds if seconds else 0.0), seconds
@@ -55,9 +57,12 @@ def _busy(cores: set[int]) -> Iterator[float]:
 def _own() -> float:
     """Seconds that this process, its children and those that ended have worked."""
     total, ticks = sum(os.times()[:4]), os.sysconf("SC_CLK_TCK")
-    for children in Path("/proc/self/task").glob("*/children"):
-        for child in children.read_text().split():
-            with suppress(OSError):  # it ended meanwhile
-                fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-                total += (int(fields[11]) + int(fields[12])) / ticks
+    children = []
+    for each in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # the thread ended meanwhile
+            children += each.read_text().split()
+    for child in children:
+        with suppress(OSError):
+            fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+            total += (int(fields[11]) + int(fields[12])) / ticks
     return total

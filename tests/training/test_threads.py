@@ -103,3 +103,13 @@ def test_others_are_counted_from_look_to_look(monkeypatch: pytest.MonkeyPatch) -
     others = cores.Others()
     assert others.look() == (1.5, 2.0)  # 4 seconds were worked in 2, 1 of them by this process
     assert others.look() == (0.0, 0.0)
+
+
+def test_where_nothing_tells_all_cores_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = cores.Others()
+
+    def hidden(seen: set[int]) -> list[float]:
+        raise PermissionError
+
+    monkeypatch.setattr(cores, "_busy", hidden)
+    assert others.look() == (0.0, 0.0)

@@ -53,7 +53,7 @@ def train(command: str) -> None:
             return
         try:
             asked = read(composed)
-            if in_grid:
+            if in_grid and speaks:
                 grid_folder.begin(folder, asked.run_dir)
             if asked.at_once > 1:
                 processes.take_share(asked.at_once, Path(settings.sweep.dir))

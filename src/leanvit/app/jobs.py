@@ -22,7 +22,6 @@ from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path, stops_others
 
 LATE = ("thop", "torch.utils.flop_counter")  # what a single job imports when its net is trained
-
 DIED = "the process of the job ended unexpectedly"
 BUSY = "another process is training in"
 
@@ -82,7 +81,7 @@ def status_of(job: Job) -> int:
     """The exit status that tells of it."""
     if job.error is None:
         return 0
-    if job.error.startswith("another process"):
+    if job.error.startswith(BUSY):
         return processes.BUSY
     return processes.SHARED if job.stops_others else 1
 
