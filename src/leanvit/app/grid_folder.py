@@ -92,6 +92,11 @@ def _mark(folder: Path, images: str) -> Path:
 _halted: set[Path] = set()
 
 
+def has_told(folder: Path) -> bool:
+    """Whether a job has told this call what became of it."""
+    return (folder / "job.json").exists()
+
+
 def left(folder: Path) -> list[Job]:
     """What became of the jobs of a grid, in order."""
     found = []

@@ -40,25 +40,37 @@ class Launcher(SlurmLauncher):
             raise LeanvitError("hydra/launcher=slurm: there is no sbatch here, which submits jobs")
         assert self.config is not None
         folder = Path(self.config.hydra.sweep.dir).absolute()
-        self.params["name"] += f"-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+        digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+        self.name = f"{self.params['name']}-{digest}"  # which tells this grid's jobs from others
         asked = {number: list(each) for number, each in enumerate(job_overrides, initial_job_idx)}
-        ids = self.still_queued(asked, folder / "array.json")
-        ids |= self.submit({number: each for number, each in asked.items() if number not in ids})
-        told = [{"number": number, "overrides": asked[number], "id": ids[number]} for number in ids]
-        write_json(told, folder / "array.json")
-        cancel = f"scancel --me --name={self.params['name']}"
+        found = self.still_queued(asked, folder / "array.json")
+        ids = found | self.submit(
+            {number: asked[number] for number in sorted(asked.keys() - found)}
+        )
+        self.keep(asked, ids, folder)
+        cancel = f"scancel --me --name={self.name}"
         if not self.config.wait:
             later = "the same command without wait=false waits for them and shows the comparison"
             print(f"{len(ids)} jobs are in the queue: {later}; {cancel} ends them", file=sys.stderr)
             sys.exit(0)
         try:
             self.wait_for(ids)
+            # one that was just ending has told the earlier call: it is asked again
+            silent = {number for number in found if not grid_folder.has_told(folder / str(number))}
+            ids |= (again := self.submit({number: asked[number] for number in sorted(silent)}))
+            self.keep(asked, ids, folder)
+            self.wait_for(again)
         except BaseException:
             print(f"the jobs stay in the queue: {cancel} ends them", file=sys.stderr)
             raise
         for number, job_id in ids.items():
             tell_of_lost(folder / str(number), job_id)
         return [JobReturn(status=JobStatus.COMPLETED) for _ in asked]
+
+    def keep(self, asked: Mapping[int, list[str]], ids: Mapping[int, str], folder: Path) -> None:
+        """Write which job of SLURM's does what."""
+        told = [{"number": number, "overrides": asked[number], "id": ids[number]} for number in ids]
+        write_json(told, folder / "array.json")
 
     def still_queued(self, asked: Mapping[int, list[str]], kept: Path) -> dict[int, str]:
         """The jobs of an earlier call that wait or run, by number; others of its are cancelled."""
@@ -69,7 +81,7 @@ class Launcher(SlurmLauncher):
             known = (each for each in told if each["id"] in queued)
             ids = {each["number"]: each["id"] for each in known
                    if grid.what(each["overrides"]) == wanted.get(each["number"])}  # fmt: skip
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError, TypeError):  # none, or a damaged one
             ids = {}
         if ids:
             print(f"{len(ids)} jobs are in the queue: they are waited for", file=sys.stderr)
@@ -87,7 +99,7 @@ class Launcher(SlurmLauncher):
 
         begin = {f"slurm_{key}": self.params[key] for key in OF_EXECUTOR}
         executor = submitit.AutoExecutor(self.params["submitit_folder"], cluster="slurm", **begin)
-        rest = {key: value for key, value in self.params.items()
+        rest = {key: value for key, value in {**self.params, "name": self.name}.items()
                 if key not in (*OF_EXECUTOR, "submitit_folder")}  # fmt: skip
         of_any = set(BaseQueueConf.__dataclass_fields__)  # names that other queues have, too
         executor.update_parameters(
@@ -107,7 +119,7 @@ class Launcher(SlurmLauncher):
         Raises:
             LeanvitError: SLURM does not answer.
         """
-        asked = ["squeue", "--me", "-h", "-r", "-o", "%i", f"--name={self.params['name']}"]
+        asked = ["squeue", "--me", "-h", "-r", "-o", "%i", f"--name={self.name}"]
         done = subprocess.run(asked, capture_output=True, text=True, check=False)
         if done.returncode:
             raise LeanvitError(f"SLURM does not answer: {' '.join(done.stderr.split())}")
@@ -115,7 +127,7 @@ class Launcher(SlurmLauncher):
 
     def wait_for(self, ids: Mapping[int, str]) -> None:
         """Wait until no job waits or runs, and tell how many are left."""
-        before, said = len(ids) + 1, None
+        before, said = len(ids) + 1 if ids else 0, None
         while before:
             try:
                 left = len(self.queued() & set(ids.values()))
@@ -147,7 +159,7 @@ def batched(numbers: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
 
 def tell_of_lost(folder: Path, job_id: str) -> None:
     """A job that left no word has failed: it was cancelled, or ended with its node."""
-    if (folder / "job.json").exists():
+    if grid_folder.has_told(folder):
         return
     log = folder.parent / ".submitit" / job_id
     line = f"the job left the queue without a word (its memory or node, or scancel): see {log}"

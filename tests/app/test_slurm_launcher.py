@@ -1,0 +1,80 @@
+"""The launcher of SLURM's arrays without SLURM: what it makes of what the queue says."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from leanvit.app import grid_folder, slurm
+from leanvit.app.jobs import Job
+
+
+class Queue(slurm.Launcher):
+    """In place of SLURM: jobs wait as long as ``held`` says, and tell in the end."""
+
+    def __init__(self, folder: Path, held: list[set[str]]) -> None:
+        super().__init__(name="leanvit-train")
+        self.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}, "wait": True})
+        self.folder, self.held, self.submitted = folder, held, list[int]()
+
+    def queued(self) -> set[str]:
+        return self.held.pop(0) if self.held else set()
+
+    def submit(self, asked: Mapping[int, list[str]]) -> dict[int, str]:
+        self.submitted += asked
+        for number in asked:
+            grid_folder.leave(self.folder / str(number), Job(self.folder, None))
+        return {number: f"9_{number}" for number in asked}
+
+
+@pytest.fixture(autouse=True)
+def sbatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm.shutil, "which", lambda name: name)
+    monkeypatch.setattr(slurm.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(slurm.subprocess, "run", lambda *given, **more: None)  # scancel
+
+
+def keep(folder: Path, text: str) -> None:
+    (folder / "array.json").write_text(text)
+
+
+def test_only_what_is_not_queued_is_submitted(tmp_path: Path) -> None:
+    told = [{"number": 0, "overrides": ["seed=0", "wait=false"], "id": "7_0"},
+            {"number": 1, "overrides": ["seed=1"], "id": "7_1"},
+            {"number": 2, "overrides": ["seed=5"], "id": "7_2"}]  # fmt: skip
+    keep(tmp_path, json.dumps(told))
+    queue = Queue(tmp_path, held=[{"7_0", "7_2"}, set(), {"7_0"}])
+    grid_folder.leave(tmp_path / "0", Job(tmp_path, None))
+    queue.launch([["seed=0"], ["seed=1"], ["seed=2"]], 0)
+    assert queue.submitted == [1, 2]  # 7_2 was another job, and is cancelled
+    kept = {
+        each["number"]: each["id"] for each in json.loads((tmp_path / "array.json").read_text())
+    }
+    assert kept == {0: "7_0", 1: "9_1", 2: "9_2"}
+
+
+def test_a_job_that_told_the_earlier_call_alone_is_asked_again(tmp_path: Path) -> None:
+    keep(tmp_path, json.dumps([{"number": 0, "overrides": ["seed=0"], "id": "7_0"}]))
+    queue = Queue(tmp_path, held=[{"7_0"}, set()])
+    queue.launch([["seed=0"]], 0)
+    assert queue.submitted == [0] and grid_folder.left(tmp_path) == [Job(tmp_path, None)]
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{}", '[{"id": 3}]', '[{"number": 0, "id": "7_0"}]'])
+def test_a_damaged_array_file_counts_as_none(tmp_path: Path, text: str) -> None:
+    keep(tmp_path, text)
+    queue = Queue(tmp_path, held=[set()])
+    queue.launch([["seed=0"]], 0)
+    assert queue.submitted == [0]
+
+
+def test_a_job_without_a_word_is_told_of(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, held=[set()])
+    queue.submit = lambda asked: {number: f"9_{number}" for number in asked}  # type: ignore[method-assign]
+    queue.launch([["seed=0"]], 4)
+    (job,) = grid_folder.left(tmp_path)
+    assert (
+        job.error and "left the queue without a word" in job.error and ".submitit/9_4" in job.error
+    )
