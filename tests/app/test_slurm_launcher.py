@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from leanvit.app import grid_folder, slurm
 from leanvit.app.jobs import Job
+from leanvit.errors import LeanvitError
 
 
 class Queue(slurm.Launcher):
@@ -78,3 +79,11 @@ def test_a_job_without_a_word_is_told_of(tmp_path: Path) -> None:
     assert (
         job.error and "left the queue without a word" in job.error and ".submitit/9_4" in job.error
     )
+
+
+def test_wait_is_true_or_false(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, held=[])
+    queue.config.wait = "maybe"
+    with pytest.raises(LeanvitError, match="wait=maybe: give true or false"):
+        queue.launch([["seed=0"]], 0)
+    assert not queue.submitted

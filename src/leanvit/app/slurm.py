@@ -39,6 +39,8 @@ class Launcher(SlurmLauncher):
         if not shutil.which("sbatch"):
             raise LeanvitError("hydra/launcher=slurm: there is no sbatch here, which submits jobs")
         assert self.config is not None
+        if not isinstance(self.config.wait, bool):
+            raise LeanvitError(f"wait={self.config.wait}: give true or false")
         folder = Path(self.config.hydra.sweep.dir).absolute()
         digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
         self.name = f"{self.params['name']}-{digest}"  # which tells this grid's jobs from others
