@@ -66,7 +66,11 @@ def planned_macs(composed: Any) -> float:
     from leanvit.app.nets import without_file
     from leanvit.evaluation.cost.cost import cost
 
-    config = without_file(composed)
-    with torch.device("meta"):
-        net = whole_net(config, config.model.get("num_classes") or 10)
-        return cost(net, config.data.image_size).macs * config.max_epochs
+    config, threads = without_file(composed), torch.get_num_threads()
+    torch.set_num_threads(1)  # jobs are forked from here, and OpenMP's threads do not come along
+    try:
+        with torch.device("meta"):
+            net = whole_net(config, config.model.get("num_classes") or 10)
+            return cost(net, config.data.image_size).macs * config.max_epochs
+    finally:
+        torch.set_num_threads(threads)
