@@ -46,11 +46,15 @@ def begin(folder: Path, run_dir: Path) -> None:
 def begun(folder: Path) -> Job:
     """What is known of a job that began, and may have ended."""
     try:
-        told = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-        return Job(Path(told["run"]), told["error"])
+        return _told(folder)
     except (OSError, ValueError):
         noted = folder / "begun.txt"
         return Job(Path(noted.read_text(encoding="utf-8")) if noted.exists() else folder, None)
+
+
+def _told(folder: Path) -> Job:
+    told = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    return Job(Path(told["run"]), told["error"])
 
 
 def leave(folder: Path, job: Job) -> None:
@@ -101,10 +105,9 @@ def left(folder: Path) -> list[Job]:
     """What became of the jobs of a grid, in order."""
     found = []
     for path in sorted(folder.glob("*/job.json"), key=lambda path: int(path.parent.name)):
-        told = json.loads(path.read_text(encoding="utf-8"))
-        run_dir = Path(told["run"])
-        noted = (run_dir / "error.txt").exists() or not told["error"]
-        found.append(Job(run_dir if noted else path.parent, told["error"]))
+        job = _told(path.parent)
+        noted = (job.run_dir / "error.txt").exists() or not job.error
+        found.append(job if noted else job._replace(run_dir=path.parent))
     return found
 
 

@@ -70,7 +70,7 @@ def run_ranks(command: str, overrides: Sequence[str], trainer: DictConfig) -> in
     devices = trainer.devices
     num = devices if isinstance(devices, int) else max(1, torch.cuda.device_count())
     num_nodes = trainer.get("num_nodes", 1)
-    first = node() * num if num_nodes > 1 else 0
+    here = node() if num_nodes > 1 else 0
     # not SLURM's: Lightning would count its tasks, one a node, as ranks
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
     environment = {
@@ -79,7 +79,7 @@ def run_ranks(command: str, overrides: Sequence[str], trainer: DictConfig) -> in
         **meeting_place(num_nodes),
         "WORLD_SIZE": str(num_nodes * num),
         "LOCAL_WORLD_SIZE": str(num),
-        "NODE_RANK": str(node() if num_nodes > 1 else 0),
+        "NODE_RANK": str(here),
         "HYDRA_FULL_ERROR": "1" if words.traceback_wanted() else "0",
     }
     # a sweep among the overrides would begin anew in every rank
@@ -87,7 +87,7 @@ def run_ranks(command: str, overrides: Sequence[str], trainer: DictConfig) -> in
     ranks = [
         subprocess.Popen(
             [sys.executable, *words_of_it],
-            env={**environment, "LOCAL_RANK": str(rank), "RANK": str(first + rank)},
+            env={**environment, "LOCAL_RANK": str(rank), "RANK": str(here * num + rank)},
             preexec_fn=die_with_parent,
         )
         for rank in range(num)

@@ -23,7 +23,7 @@ from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
 from leanvit.app import grid, grid_folder
-from leanvit.app.jobs import Job, leave_note
+from leanvit.app.jobs import Job
 from leanvit.errors import LeanvitError
 from leanvit.files import write_json
 
@@ -46,9 +46,7 @@ class Launcher(SlurmLauncher):
         self.name = f"{self.params['name']}-{digest}"  # which tells this grid's jobs from others
         asked = {number: list(each) for number, each in enumerate(job_overrides, initial_job_idx)}
         found = self.still_queued(asked, folder / "array.json")
-        ids = found | self.submit(
-            {number: asked[number] for number in sorted(asked.keys() - found)}
-        )
+        ids = found | self.submit({n: each for n, each in asked.items() if n not in found})
         self.keep(asked, ids, folder)
         cancel = f"scancel --me --name={self.name}"
         if not self.config.wait:
@@ -58,8 +56,8 @@ class Launcher(SlurmLauncher):
         try:
             self.wait_for(ids)
             # one that was just ending has told the earlier call: it is asked again
-            silent = {number for number in found if not grid_folder.has_told(folder / str(number))}
-            ids |= (again := self.submit({number: asked[number] for number in sorted(silent)}))
+            silent = [number for number in found if not grid_folder.has_told(folder / str(number))]
+            ids |= (again := self.submit({number: asked[number] for number in silent}))
             self.keep(asked, ids, folder)
             self.wait_for(again)
         except BaseException:
@@ -166,4 +164,3 @@ def tell_of_lost(folder: Path, job_id: str) -> None:
     log = folder.parent / ".submitit" / job_id
     line = f"the job left the queue without a word (its memory or node, or scancel): see {log}"
     grid_folder.leave(folder, Job(folder, line))
-    leave_note(folder, f"{line}\n")

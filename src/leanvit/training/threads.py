@@ -23,8 +23,8 @@ class ShareCores(L.Callback):
     """Computes with as many threads as other processes leave cores, while a net trains on CPU.
 
     OpenMP's threads wait for each other at the end of every operation. Where another process runs
-    on a core of theirs, all wait until it is free again: two threads beside one busy process took
-    2.5 times as long as a single one here (`make bench`), and 30 times on another machine.
+    on a core of theirs, all wait until it is free again: an epoch of two threads beside one busy
+    process took 2.5 times as long as of a single one here, a whole grid 1.5 times (`make bench`).
     ``OMP_NUM_THREADS``, which launchers set for jobs that share a machine, is the last word:
     nothing is changed then. Sums in other numbers of threads differ in their last bits.
 
@@ -34,7 +34,7 @@ class ShareCores(L.Callback):
 
     def __init__(self, others: Others | None = None) -> None:
         self.others = others or _since_start
-        self.at_most = min(torch.get_num_threads(), num_cores())
+        self.at_most = torch.get_num_threads()
         self.used: set[int] = set()
 
     def state_dict(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class ShareCores(L.Callback):
         self.next = time.monotonic() + SECONDS
         cores, before = len(seen_cores()), torch.get_num_threads()
         if seconds >= ENOUGH and "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(wanted(cores, in_use, self.at_most))
+            torch.set_num_threads(wanted(cores, in_use, min(self.at_most, num_cores())))
         threads = torch.get_num_threads()
         if threads < before and threads not in self.used:
             share = f"other processes use {in_use:.1f} of {cores} cores"
