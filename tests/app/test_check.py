@@ -101,6 +101,7 @@ def finished(folder: Path) -> Path:
         "model.heads=True",
         "memory_gib=nan",
         "compile=maybe",
+        "figures=maybe",
         "val_fraction=0.999",
         "val_fraction=1.5",
         "batch_size=0",

@@ -55,7 +55,7 @@ def killed_and_whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
     log = killed / "log"
     for epoch in (1, 3):
         kill_at(fork(log, "train.py", *TINY, f"outputs={killed}"), log, f"epoch {epoch}/")
-    finished = call("train.py", *TINY, f"outputs={killed}")
+    finished = call("train.py", *TINY, "figures=false", f"outputs={killed}")
     assert finished.returncode == 0, finished.stderr
     return only_run(whole), only_run(killed), finished.stderr
 
@@ -78,6 +78,7 @@ def test_a_killed_run_ends_with_the_same_bits(killed_and_whole: tuple[Path, Path
     with np.load(whole / "predictions.npz") as a, np.load(killed / "predictions.npz") as b:
         for key in a.files:
             np.testing.assert_array_equal(a[key], b[key])
+    assert (whole / "figures").exists() and not (killed / "figures").exists()  # figures=false
 
 
 def test_a_run_leaves_what_it_promises(killed_and_whole: tuple[Path, Path, str]) -> None:

@@ -27,8 +27,8 @@ PUBLISHED = CONF / "experiment" / "published.csv"  # the tables that we start fr
 
 # what may change without the run becoming another run
 NO_CHOICE = (
-    "logger", "memory_gib", "num_workers", "parallel", "wait", "outputs", "hydra", "classes",
-    "choices",
+    "logger", "memory_gib", "num_workers", "parallel", "wait", "figures", "outputs", "hydra",
+    "classes", "choices",
 )  # fmt: skip
 NO_CHOICE_OF_DATA = ("data_dir", "memory_gib")
 # keys that runs were called without, and the value that means what these runs did

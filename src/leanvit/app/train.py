@@ -76,8 +76,9 @@ def finish(
     counts = data.train.class_counts.tolist()
     figures = run_dir / "figures"
     title = f"training images, {splits.source}"
-    class_counts(counts, splits.train.classes, figures / "class_counts.png", title)
-    if training.history:
+    if config.figures:
+        class_counts(counts, splits.train.classes, figures / "class_counts.png", title)
+    if config.figures and training.history:
         learning_curves(training.history, figures / "learning_curves.png", training.best_epoch)
     run = Run(run_dir)
     serve_target(run, training.precision, data.val, training.device, config.memory_gib)
@@ -89,6 +90,7 @@ def finish(
         source=splits.source,
         device=training.device,
         memory_gib=config.memory_gib,
+        figures=config.figures,
         tell=lambda told: loggers.log_results(logger, told, run_dir),
         about={
             **provenance.provenance(

@@ -44,6 +44,7 @@ def evaluate(
     logit_adjust: float | Literal["val"] | None = None,
     counted: dict[str, Any] | None = None,
     tta: TTA = "none",
+    figures: bool = True,
     tell: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Predict each of ``sets`` (by name: "val", "test"), write the results into ``folder``, and
@@ -65,6 +66,7 @@ def evaluate(
             the adjusted probabilities.
         counted: what the net costs, where that cannot be counted (in int8). None: it is counted.
         tta: views of each image (:mod:`measure.tta`); ``macs_used`` is of all of them.
+        figures: whether they are drawn.
         tell: called with what metrics.json will hold, before it is there.
 
     Raises:
@@ -110,7 +112,8 @@ def evaluate(
     with atomic_path(folder / "predictions.npz") as part:
         np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
     title = f"{shown} images, {source}"
-    _draw(folder / "figures", predicted[shown], metrics[shown], metrics, title)
+    if figures:
+        _draw(folder / "figures", predicted[shown], metrics[shown], metrics, title)
     if tell:
         tell(metrics)
     write_json(metrics, folder / "metrics.json")

@@ -46,7 +46,7 @@ def as_written(figure: "matplotlib.figure.Figure") -> Iterator[None]:
         if nowhere := _in_no_font(text.get_text()):
             text.set_text("".join("?" if each in nowhere else each for each in text.get_text()))
     found = list(dict.fromkeys(name for name in _found.values() if name))
-    for text in texts:
+    for text in texts if found else ():
         text.set_fontfamily(list(dict.fromkeys([*text.get_fontfamily(), *found])))
     fonts = [*matplotlib.rcParams["font.family"], *found]
     with matplotlib.rc_context({"text.parse_math": False, "font.family": fonts}):
