@@ -155,10 +155,16 @@ def ask(command: str, description: str | None, of_train: bool = False) -> None:
 
 
 def as_list(argument: str) -> str:
-    """``run=a,b`` as a list, which Hydra wants in brackets; a directory may have a comma."""
+    """``run=a,b`` as a list, which Hydra wants in brackets; a directory may have a comma, and a
+    value, as ``baseline=loss=ce``, an equals sign."""
     key, equals, value = argument.partition("=")
-    if key not in LISTS or not equals or value.startswith(("[", '"', "'")):
+    if not equals or value.startswith(("[", "{", '"', "'")):
         return argument
+    if key not in LISTS:  # Hydra takes no second "="
+        return f"{key}={_quoted(value)}" if "=" in value else argument
     each_value = [value] if names.found(value).is_dir() else value.split(",")
-    quoted = ["'" + each.replace("'", "\\'") + "'" for each in each_value]
-    return f"{key}=[{','.join(quoted)}]"
+    return f"{key}=[{','.join(map(_quoted, each_value))}]"
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "\\'") + "'"

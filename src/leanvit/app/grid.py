@@ -140,7 +140,8 @@ def show(command: str, jobs: Sequence[Job], grid: Path | None = None) -> None:
     # late: a comparison reads files and needs no torch, but takes a second to import
     from leanvit.evaluation.comparison.compare import compare
     from leanvit.evaluation.comparison.left_out import sort_out
-    from leanvit.evaluation.comparison.table import print_table, write_tables
+    from leanvit.evaluation.comparison.narrow_table import print_table
+    from leanvit.evaluation.comparison.table import write_tables
 
     finished = [job.run_dir for job in jobs if job.error is None]
     failed = [job.run_dir for job in jobs if job.error is not None]
@@ -149,7 +150,7 @@ def show(command: str, jobs: Sequence[Job], grid: Path | None = None) -> None:
     if command == "train" and grid:
         tables = compare(evaluated)
         print_table(tables, failed)  # also where the disk has no room for it
-        write_tables(tables, failed, grid)
+        write_tables(tables, failed, grid / "comparison")
         if (told := grid / SEARCHED).exists():
             text = told.read_text(encoding="utf-8")
             print(text, end="")

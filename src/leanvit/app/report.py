@@ -6,67 +6,66 @@ from pathlib import Path
 from rich.console import Console
 
 from leanvit.app import names
-from leanvit.app.finished import Run, find, outputs_of
+from leanvit.app.asked_runs import question, runs_in
+from leanvit.app.finished import Run, outputs_of
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.comparison.compare import Sort
-from leanvit.evaluation.comparison.left_out import sort_out
+from leanvit.evaluation.comparison.compare import compare
+from leanvit.evaluation.comparison.narrow_table import print_left_out, print_table
 from leanvit.evaluation.comparison.paired_table import print_paired, write_paired
 from leanvit.evaluation.comparison.published import print_published, write_published
-from leanvit.evaluation.comparison.runs import find_all
-from leanvit.evaluation.comparison.table import print_failed, print_table, write_comparison
+from leanvit.evaluation.comparison.rows import Sort
+from leanvit.evaluation.comparison.table import write_tables
 from leanvit.files import check_folder
 
 
 def run(
     run: str | Sequence[str] | None = None,
     against: str | Sequence[str] | None = None,
+    baseline: str | int | None = None,
     sort: Sort = "validation",
     published: bool = False,
     output: str | None = None,
 ) -> None:
-    """Print the comparison and write it as Markdown and CSV; the keys are those of
+    """Print the comparison and write it as Markdown, CSV and LaTeX; the keys are those of
     conf/report.yaml."""
     if output:
         check_folder(Path(output))
-    runs, failed = runs_in(run)
-    folder = Path(output) if output else place_of(runs, run is None)
+    if against is not None and run is None:
+        raise LeanvitError("against= needs the other side too: run=<runs> against=<runs>")
+    for key, is_given in (("against", against is not None), ("baseline", baseline is not None)):
+        if published and is_given:
+            raise LeanvitError(f"published=true compares with the published tables: leave {key}=")
+    if against is not None and baseline is not None:
+        raise LeanvitError("against= is the baseline of run=: leave baseline=")
+    found = runs_in(run)
+    folder = Path(output) if output else place_of(found.finished, run is None)
     check_folder(folder)
+    stem = folder / question(run, against)
     if published:
-        if against is not None:
-            raise LeanvitError("published=true compares with the published tables: leave against=")
-        print_published(write_published(runs, names.PUBLISHED, folder))
-        print_failed(failed, Console(stderr=True))
-        print(f"{folder}/published.md")
-        return
-    if against is not None:
-        if run is None:
-            raise LeanvitError("against= needs the other side too: run=<runs> against=<runs>")
-        others, also_failed = runs_in(against)
-        failed += also_failed
-        print_paired(write_paired(runs, others, failed, folder), failed)
+        print_published(write_published(found.finished, names.PUBLISHED, folder))
+        print_left_out(found.failed, found.unfinished, Console(stderr=True))
+        stem = folder / "published"
+    elif against is not None:
+        others = runs_in(against)
+        failed = found.failed + others.failed
+        print_paired(write_paired(found.finished, others.finished, failed, stem), failed)
     else:
-        if not runs and not failed:
+        if not any(found):
             raise LeanvitError("no finished run yet: python src/train.py makes one")
-        print_table(write_comparison(runs, failed, folder, sort), failed)
-    print(f"{folder}/comparison.md")
+        tables = compare(found.finished, sort, _row(baseline))
+        write_tables(tables, found.failed, stem, found.unfinished)
+        print_table(tables, found.failed, found.unfinished)
+    print(f"{stem}.md")
+
+
+def _row(baseline: str | int | None) -> str | int | None:
+    """A run by its full path; a number or a choice as it is."""
+    if isinstance(baseline, str) and names.found(baseline).is_dir():
+        return str(names.found(baseline))
+    return baseline
 
 
 def place_of(runs: Sequence[Path], is_all: bool) -> Path:
     """``report/`` of the outputs that the first run lies in; of all runs, of their outputs/."""
     all_lie_in = names.ROOT / "outputs"
     return (all_lie_in if is_all or not runs else outputs_of(Run(runs[0]))) / "report"
-
-
-def runs_in(given: str | Sequence[str] | None) -> tuple[list[Path], list[Path]]:
-    """Runs to compare, and those that failed or are damaged: those given, those in folders that are
-    given, or all."""
-    told = [given] if isinstance(given, str) else given
-    folders = [names.ROOT / "outputs"] if told is None else [find(each).path for each in told]
-    runs: list[Path] = []
-    failed: list[Path] = []
-    for folder in folders:
-        finished, broken = find_all(folder)
-        runs += [folder] if (folder / "metrics.json").exists() else finished
-        failed += broken
-    whole, damaged = sort_out(runs)
-    return whole, failed + damaged

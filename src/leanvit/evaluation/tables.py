@@ -29,6 +29,10 @@ from leanvit.files import atomic_path
 
 # emphasis, code, the next cell; the second half of a link; what only stands within words is none
 MARKUP = r"[\\`*|]|(?<=\])\(|(?<![^\W_])_|_(?![^\W_])"
+# what a backslash in front does not make a letter; a bracket behind a line's end is its argument
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+         "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+         "[": "{[}", "]": "{]}"}  # fmt: skip
 UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode's categories: control, format, surrogate, ...
 Rows = Sequence[Mapping[str, str]]
 
@@ -48,6 +52,28 @@ def in_markdown(text: object) -> str:
 def visible(text: str) -> str:
     """Without what moves the cursor of a terminal, or changes the direction of writing."""
     return "".join("?" if category(each) in UNSEEN and each != "\n" else each for each in text)
+
+
+def latex_table(rows: Rows, words: Collection[str]) -> list[str]:
+    """The lines of a ``tabular`` of the package booktabs.
+
+    Args:
+        words: headings of columns that stand left and may be broken into lines.
+    """
+    sides = "".join("p{0.35\\linewidth}" if name in words else "r" for name in rows[0])
+    lines = [
+        " & ".join(map(in_latex, row)) + r" \\"
+        for row in (rows[0], *(row.values() for row in rows))
+    ]
+    head, *body = lines
+    return [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", head, r"\midrule", *body,
+            r"\bottomrule", r"\end{tabular}"]  # fmt: skip
+
+
+def in_latex(text: object) -> str:
+    """Text as it reads, on one line."""
+    line = visible(" ".join(str(text).split()))
+    return re.sub(r"[\\&%$#_{}~^<>|\[\]]", lambda found: LATEX.get(found[0], f"\\{found[0]}"), line)
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -71,14 +97,16 @@ def _no_formula(value: Any) -> Any:
     return f"'{text}"
 
 
-def write_texts(stem: Path, markdown: str, csv: str) -> None:
-    """Write ``stem`` with ``.md`` and with ``.csv``.
+def write_texts(stem: Path, markdown: str, csv: str, latex: str | None = None) -> None:
+    """Write ``stem`` with ``.md``, with ``.csv`` and, where there is one, with ``.tex``.
 
     Raises:
         LeanvitError: the place cannot be written.
     """
-    for suffix, text in ((".md", markdown), (".csv", csv)):
-        with atomic_path(stem.with_suffix(suffix)) as part:
+    for suffix, text in ((".md", markdown), (".csv", csv), (".tex", latex)):
+        if text is None:
+            continue
+        with atomic_path(stem.with_name(stem.name + suffix)) as part:
             part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 

@@ -17,8 +17,7 @@ from leanvit.evaluation.comparison.left_out import damage, read_error, sort_out
 from leanvit.evaluation.comparison.runs import (
     ALSO,
     FIELDS,
-    find_failed,
-    find_runs,
+    find_all,
     read_config,
     read_run,
 )
@@ -149,7 +148,7 @@ def test_runs_behind_links_are_found_once(tmp_path: Path) -> None:
     outputs.mkdir()
     for name, place in (("cifar10", "disk/cifar10"), ("again", "disk/cifar10"), ("up", "outputs")):
         (outputs / name).symlink_to(tmp_path / place)
-    (run,), (failed,) = find_runs(outputs), find_failed(outputs)
+    (run,), (failed,), _ = find_all(outputs)
     assert run.samefile(tmp_path / "disk/cifar10/ce") and failed.name == "ldam"
 
 

@@ -45,7 +45,7 @@ def report(folder: Path) -> str:
         if number == 1:
             (folder / FILE).unlink()
         done = call("report.py", f"run={folder}", f"output={folder.parent}/out", COLUMNS="999")
-        written = [(folder.parent / "out" / f"comparison.{kind}").read_text()
+        written = [(folder.parent / "out" / f"comparison-{folder.name}.{kind}").read_text()
                    for kind in ("md", "csv")]  # fmt: skip
         said.append("\n".join([done.stdout, done.stderr, *written]))
     assert len(set(said)) == 1 and (folder / FILE).exists()
@@ -67,13 +67,13 @@ def test_a_report_says_the_same_with_it_whatever_happens_to_a_run(
 ) -> None:
     run, kept = folder / "ce-3", tmp_path / "kept"
     first = report(folder)
-    assert f"{NUM_RUNS} seeds" in first
+    assert f"| {NUM_RUNS} seeds |" in first
     assert looked == 2 * sorted(path.name for path in folder.glob("ce-*"))
     shutil.copytree(run, kept)
     changed(run / "metrics.json")
     assert "predictions.npz is not of metrics.json" in report(folder)
     shutil.rmtree(run)
-    assert f"{NUM_RUNS - 1} seeds" in report(folder)
+    assert f"| {NUM_RUNS - 1} seeds |" in report(folder)
     shutil.copytree(kept, run)
     assert report(folder) == first
     (run / "predictions.npz").write_bytes((folder / "ce-4" / "predictions.npz").read_bytes())

@@ -6,10 +6,11 @@ import pytest
 from fake_runs import write_failed_run, write_fake_run
 from rich.console import Console
 
-from leanvit.evaluation.comparison import compare as module
+from leanvit.evaluation.comparison import narrow_table, reference
 from leanvit.evaluation.comparison import table as table_module
 from leanvit.evaluation.comparison.compare import compare
-from leanvit.evaluation.comparison.table import caption, print_table, to_csv, to_markdown
+from leanvit.evaluation.comparison.narrow_table import print_table
+from leanvit.evaluation.comparison.table import caption, to_csv, to_markdown
 from leanvit.evaluation.pictures import progress
 
 
@@ -22,7 +23,7 @@ def runs(tmp_path: Path) -> list[Path]:
 def printed(runs: list[Path], failed: list[Path]) -> str:
     console = Console(width=200)
     with console.capture() as capture:
-        print_table(compare(runs), failed, console)
+        print_table(compare(runs), failed, console=console)
     return capture.get()
 
 
@@ -32,7 +33,7 @@ def test_the_terminal_shows_the_best_and_says_where_the_rest_is(
     failed = [write_failed_run(tmp_path / f"failed{number}") for number in range(6)]
     whole = printed(runs, failed)
     assert "more" not in whole and whole.count("failed:") == 6
-    monkeypatch.setattr(table_module, "NUM_SHOWN", 4)
+    monkeypatch.setattr(narrow_table, "NUM_SHOWN", 4)
     said = printed(runs, failed)
     assert "The first 4 rows; 2 more are in comparison.csv." in said and "failed: 2 more" in said
     assert "loss3" in said and "loss4" not in said and said.count("no image") == 4
@@ -46,7 +47,7 @@ def test_differences_are_of_the_first_rows(
 ) -> None:
     (whole,) = compare(runs)
     assert "Differences are told" not in caption(whole)
-    monkeypatch.setattr(module, "NUM_JUDGED", 4)
+    monkeypatch.setattr(reference, "NUM_JUDGED", 4)
     monkeypatch.setattr(table_module, "NUM_JUDGED", 4)
     (table,) = compare(runs)
     told = [row.difference for row in whole.rows]

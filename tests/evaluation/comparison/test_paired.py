@@ -179,7 +179,7 @@ def test_files_and_terminal_say_the_same(tmp_path):
     against = {0: range(21), 1: range(28), 2: range(42), 3: ()}
     runs, others = both(tmp_path, wrong, against, train_counts=(500, 50, 5))
     failed = [write_failed_run(tmp_path / "c", "no space left")]
-    paired = write_paired(runs, others, failed, tmp_path / "out")
+    paired = write_paired(runs, others, failed, tmp_path / "out" / "comparison")
     text = (tmp_path / "out" / "comparison.md").read_text()
     console = Console(file=io.StringIO(), width=100)
     print_paired(paired, failed, console)

@@ -94,3 +94,13 @@ def read_error(path: Path) -> str:
     note = path / "error.txt"
     lines = note.read_text(encoding="utf-8", errors="replace").splitlines() if note.exists() else []
     return lines[0] if lines else "stopped without a message: was the disk full?"
+
+
+def how_far(path: Path) -> str:
+    """How far a training came that is not finished."""
+    try:
+        rows = read_history(path)
+        planned = read_config(path).get("max_epochs")
+    except (LeanvitError, OSError, ValueError) as error:
+        return str(error)
+    return f"epoch {len(rows)} of {planned}, running or interrupted"

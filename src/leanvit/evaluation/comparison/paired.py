@@ -24,7 +24,7 @@ from jaxtyping import Bool, Int64
 from numpy import ndarray
 
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.comparison.compare import ALWAYS_SHOWN, read_by_age, settings_of
+from leanvit.evaluation.comparison.compare import read_by_age, settings_of
 from leanvit.evaluation.comparison.intervals import (
     NO_DIFFERENCE,
     Difference,
@@ -32,6 +32,7 @@ from leanvit.evaluation.comparison.intervals import (
     paired_difference,
     t_limits,
 )
+from leanvit.evaluation.comparison.rows import ALWAYS_SHOWN
 from leanvit.evaluation.comparison.runs import read_answers
 from leanvit.evaluation.measure.metrics import shot_groups
 

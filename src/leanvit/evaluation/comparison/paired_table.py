@@ -6,8 +6,9 @@ from pathlib import Path
 from rich.console import Console
 
 from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE
+from leanvit.evaluation.comparison.narrow_table import print_left_out
 from leanvit.evaluation.comparison.paired import Measure, Paired, compare_paired
-from leanvit.evaluation.comparison.table import failed_section, print_failed
+from leanvit.evaluation.comparison.table import left_out_section
 from leanvit.evaluation.tables import (
     csv_text,
     in_markdown,
@@ -21,19 +22,19 @@ from leanvit.evaluation.tables import (
 
 
 def write_paired(
-    runs: Sequence[Path], against: Sequence[Path], failed: Sequence[Path], folder: Path
+    runs: Sequence[Path], against: Sequence[Path], failed: Sequence[Path], stem: Path
 ) -> Paired:
-    """Compare and write ``comparison.md`` and ``comparison.csv`` into ``folder``.
+    """Compare and write ``stem`` with ``.md`` and ``.csv``.
 
     Args:
         failed: directories of runs of either choice that failed, with ``error.txt``.
 
     Raises:
-        LeanvitError: see :func:`comparison.paired.compare_paired`, or ``folder`` cannot be
-            written.
+        LeanvitError: see :func:`comparison.paired.compare_paired`, or the files cannot
+            be written.
     """
     paired = compare_paired(runs, against)
-    write_texts(folder / "comparison", paired_markdown(paired, failed), paired_csv(paired))
+    write_texts(stem, paired_markdown(paired, failed), paired_csv(paired))
     return paired
 
 
@@ -45,7 +46,7 @@ def print_paired(
     cells = [_cells(paired, measure) for measure in paired.measures]
     show(console, title(paired), cells, ("test images", "verdict"), statement(paired))
     say(console, caption(paired))
-    print_failed(failed, console)
+    print_left_out(failed, (), console)
 
 
 def paired_markdown(paired: Paired, failed: Sequence[Path] = ()) -> str:
@@ -53,7 +54,7 @@ def paired_markdown(paired: Paired, failed: Sequence[Path] = ()) -> str:
     table = markdown_table([_cells(paired, measure) for measure in paired.measures])
     head, said, about = map(in_markdown, (title(paired), statement(paired), caption(paired)))
     parts = [f"## {head}", "", said, "", *table, "", about, ""]
-    return "\n".join([*parts, *failed_section(failed)])
+    return "\n".join([*parts, *left_out_section(failed)])
 
 
 def paired_csv(paired: Paired) -> str:

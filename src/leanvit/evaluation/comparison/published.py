@@ -13,7 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
-from leanvit.evaluation.comparison.compare import Row, Table, compare
+from leanvit.evaluation.comparison.compare import compare
+from leanvit.evaluation.comparison.rows import Row, Table
 from leanvit.evaluation.comparison.runs import read_run
 from leanvit.evaluation.published import Published, read_published
 from leanvit.evaluation.tables import (

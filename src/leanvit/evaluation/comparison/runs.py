@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -26,7 +26,16 @@ FIELDS = {"name": str, "choices": dict, "overrides": dict, "choices_hash": str, 
           "source": str, "classes": list, "val": dict, "test": dict, "cost": dict,
           "training": dict}  # fmt: skip
 ALSO = {"train_counts": list, "machine": dict, "compressed": dict}
+ENDED = {"pretraining.json", "stopped.json"}  # a pretraining, and a trial that a search ended early
 NUMBERS = ("n", "accuracy", "balanced_accuracy")  # of val and test
+
+
+class Found(NamedTuple):
+    """Run directories, sorted."""
+
+    finished: list[Path]
+    failed: list[Path]  # they ended with an error and never finished
+    unfinished: list[Path]  # they train, or were interrupted, after an epoch at least
 
 
 def find_runs(root: Path) -> list[Path]:
@@ -35,23 +44,18 @@ def find_runs(root: Path) -> list[Path]:
     Raises:
         LeanvitError: there is no such folder.
     """
-    return find_all(root)[0]
+    return find_all(root).finished
 
 
-def find_failed(root: Path) -> list[Path]:
-    """Directories at or below ``root`` of runs that ended with an error and never finished."""
-    return find_all(root)[1]
-
-
-def find_all(root: Path) -> tuple[list[Path], list[Path]]:
-    """Both, in one walk; links are followed, as of runs that lie on another disk; each folder once.
+def find_all(root: Path) -> Found:
+    """All in one walk; links are followed, as of runs that lie on another disk; each folder once.
 
     Raises:
         LeanvitError: there is no such folder.
     """
     if not root.is_dir():
         raise LeanvitError(f"no folder {root}: give the folder that holds the runs")
-    finished, failed, seen = [], [], set()
+    finished, failed, unfinished, seen = [], [], [], set()
     for folder, folders, files in os.walk(root, followlinks=True):
         told = Path(folder).stat()
         if (told.st_dev, told.st_ino) in seen:
@@ -62,11 +66,13 @@ def find_all(root: Path) -> tuple[list[Path], list[Path]]:
             finished.append(Path(folder))
         elif "error.txt" in (*folders, *files):
             failed.append(Path(folder))
+        elif {"config.yaml", "history.csv"} <= set(files) and not ENDED & set(files):
+            unfinished.append(Path(folder))
         if "config.yaml" in files:  # what no run is in
             folders[:] = [each for each in folders if each not in ("checkpoints", "figures")]
     # a run's own eval/ holds metrics.json of other images
     finished = [path for path in finished if "eval" not in path.relative_to(root).parts]
-    return sorted(finished), sorted(failed)
+    return Found(sorted(finished), sorted(failed), sorted(unfinished))
 
 
 def read_run(path: Path) -> dict[str, Any]:

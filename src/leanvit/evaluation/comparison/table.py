@@ -1,28 +1,21 @@
-"""The comparison as text: Markdown and CSV to keep, a table for the terminal to look at.
+"""The comparison as text to keep: Markdown and CSV with everything, LaTeX to paste.
 
 - Each table says where its images come from, how many there are, and what put the rows in order.
 - In the CSV accuracies are fractions of 1, times seconds, costs plain numbers; what is not known is
   empty.
+- In the LaTeX table, of the package booktabs, stands what stands on the terminal.
 - Jobs that failed stand below, each with its error: a grid with holes does not look complete.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from leanvit.evaluation.comparison.compare import (
-    ALWAYS_SHOWN,
-    NUM_JUDGED,
-    STAGES,
-    Row,
-    Sort,
-    Table,
-    compare,
-)
-from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE
-from leanvit.evaluation.comparison.left_out import read_error
+from leanvit.evaluation.comparison.compare import compare
+from leanvit.evaluation.comparison.left_out import how_far, read_error
+from leanvit.evaluation.comparison.narrow_table import duration, order
+from leanvit.evaluation.comparison.reference import NUM_JUDGED
+from leanvit.evaluation.comparison.rows import Row, Sort, Table
 from leanvit.evaluation.measure.metrics import SHOTS
 from leanvit.evaluation.tables import (
     csv_text,
@@ -30,60 +23,60 @@ from leanvit.evaluation.tables import (
     in_markdown,
     interval,
     judged,
+    latex_table,
     markdown_table,
     percent,
-    say,
-    show,
     with_bounds,
     write_texts,
 )
 
-NUM_SHOWN = 50  # rows, and failed jobs, on the terminal; the files have all
 SHOTS_COLUMN = "/".join(SHOTS) + " %"
-# What the terminal table leaves out when it is too wide, in this order: the settings that are the
-# same in every row, LESS, the options without which rows are still told apart, and MORE. The rest
-# is what the question needs: which, how good, is it real.
-LESS = ("ECE %", "time", "name")
-MORE = ("balanced accuracy %", "params M", "worst class %", SHOTS_COLUMN, "MACs G", "PFLOP")
 
 
 def write_comparison(
-    runs: Sequence[Path], failed: Sequence[Path], folder: Path, sort: Sort = "validation"
+    runs: Sequence[Path], failed: Sequence[Path], stem: Path, sort: Sort = "validation"
 ) -> list[Table]:
     """Compare finished runs and write what came out, see :func:`write_tables`.
 
     Raises:
-        LeanvitError: a directory is not a finished run, or ``folder`` cannot be written.
+        LeanvitError: a directory is not a finished run, or the files cannot be written.
     """
     tables = compare(runs, sort=sort)
-    write_tables(tables, failed, folder)
+    write_tables(tables, failed, stem)
     return tables
 
 
-def write_tables(tables: Sequence[Table], failed: Sequence[Path], folder: Path) -> None:
-    """Write ``comparison.md``, ``comparison.csv`` and, for each data set, ``progress-<data>.png``
-    into ``folder``.
+def write_tables(
+    tables: Sequence[Table],
+    failed: Sequence[Path],
+    stem: Path,
+    unfinished: Sequence[Path] = (),
+) -> None:
+    """Write ``stem`` with ``.md``, ``.csv`` and ``.tex``, and beside them, for each data set,
+    ``progress-<data>.png``.
 
     Args:
         failed: directories of runs that failed, with ``error.txt``.
+        unfinished: of those that train, or were interrupted.
 
     Raises:
-        LeanvitError: ``folder`` cannot be written.
+        LeanvitError: the files cannot be written.
     """
-    write_texts(folder / "comparison", to_markdown(tables, failed), to_csv(tables, failed))
+    markdown = to_markdown(tables, failed, unfinished)
+    write_texts(stem, markdown, to_csv(tables, failed), to_latex(tables))
     from leanvit.evaluation.pictures.progress import draw_progress  # imports matplotlib
 
-    draw_progress(tables, folder)
+    draw_progress(tables, stem)
 
 
 def caption(table: Table) -> str:
     """What a reader must know before the numbers."""
     sentences = [
         f"{table.source}. n = {table.num_test_images} test images.",
-        f"In order of {_order(table)} (the test set chose nothing).",
+        f"In order of {order(table)} (the test set chose nothing).",
         "Brackets: 95 % intervals, over seeds or over test images as said. Difference: test "
-        "accuracy minus that of the first row, in points, by a paired bootstrap over test images; "
-        "it does not hold the luck of training.",
+        f"accuracy minus that of row {table.reference + 1} (or of the row that is named), in "
+        "points, by a paired bootstrap over test images; it does not hold the luck of training.",
     ]
     if table.has_shots:
         sentences.append(
@@ -101,92 +94,81 @@ def caption(table: Table) -> str:
     return " ".join(sentences)
 
 
-def to_markdown(tables: Sequence[Table], failed: Sequence[Path] = ()) -> str:
-    """One section a data set, then the failed jobs."""
+def to_markdown(
+    tables: Sequence[Table], failed: Sequence[Path] = (), unfinished: Sequence[Path] = ()
+) -> str:
+    """One section a data set, then what failed and what is not finished."""
     lines = [] if tables else ["No finished run.", ""]
     for table in tables:
-        cells = [_cells(table, row) for row in table.rows]
+        cells = [_cells(table, number, row) for number, row in enumerate(table.rows)]
         about = f"## {in_markdown(table.data)}", "", in_markdown(caption(table)), ""
         lines += [*about, *markdown_table(cells), ""]
-    return "\n".join([*lines, *failed_section(failed)])
+    return "\n".join([*lines, *left_out_section(failed, unfinished)])
 
 
-def failed_section(failed: Sequence[Path]) -> list[str]:
-    """The lines of a Markdown section of the failed jobs, if there are any."""
-    if not failed:
-        return []
-    lines = [f"- {in_markdown(path)}: {in_markdown(read_error(path))}" for path in failed]
-    return ["## Failed", "", *lines, ""]
+def left_out_section(failed: Sequence[Path], unfinished: Sequence[Path] = ()) -> list[str]:
+    """The lines of Markdown sections of what is in no table, if there is any."""
+    lines = []
+    for heading, paths, say_why in (
+        ("Failed", failed, read_error),
+        ("Not finished", unfinished, how_far),
+    ):
+        said = [f"- {in_markdown(path)}: {in_markdown(say_why(path))}" for path in paths]
+        lines += [f"## {heading}", "", *said, ""] if said else []
+    return lines
 
 
 def to_csv(tables: Sequence[Table], failed: Sequence[Path] = ()) -> str:
     """All tables in one file, a line for each row; failed jobs have only ``name`` and ``error``."""
     settings = list(dict.fromkeys(name for table in tables for name in table.settings))
-    lines = [_csv_line(table, row, settings) for table in tables for row in table.rows]
+    lines = [_csv_line(table, number, row, settings)
+             for table in tables for number, row in enumerate(table.rows)]  # fmt: skip
     return csv_text([*lines, *({"name": path, "error": read_error(path)} for path in failed)])
 
 
-def print_table(
-    tables: Sequence[Table],
-    failed: Sequence[Path] = (),
-    console: Console | None = None,
-) -> None:
-    """Print to the terminal, as wide as it is."""
-    console = console or Console()
-    if not tables:
-        console.print("No finished run.")
+def to_latex(tables: Sequence[Table]) -> str:
+    """A ``tabular`` for each data set, and what it needs."""
+    lines = ["% \\usepackage{booktabs}"]
     for table in tables:
-        cells = [_terminal_cells(table, row) for row in table.rows[:NUM_SHOWN]]
-        numbers = {name for name, cell in cells[0].items() if cell[:1].isdigit()} | {"difference"}
-        same = [name for name in table.settings if len({row[name] for row in cells}) == 1]
-        redundant = [name for name in _redundant(cells, table.settings) if name not in same]
-        droppable = [*(same if len(cells) > 1 else []), *LESS, *redundant, *MORE]
-        show(console, table.data, cells, cells[0].keys() - numbers, caption(table), droppable)
-        if (more := len(table.rows) - NUM_SHOWN) > 0:
-            say(console, f"The first {NUM_SHOWN} rows; {more:,} more are in comparison.csv.")
-        console.print()
-    print_failed(failed, console)
+        rows = [
+            {
+                "": str(number + 1),
+                "what differs": ", ".join(table.differs(number)),
+                "seeds": str(len(row.runs)),
+                f"val. {_words(table.monitor)} %": percent(row.validation),
+                "test accuracy %": f"{percent(row.accuracy)} {interval(*row.interval, percent)}",
+                "difference": _difference(table, row, dash="reference"),
+                "time": duration(row.seconds),
+            }
+            for number, row in enumerate(table.rows)
+        ]
+        about = " ".join(f"{table.data}. {caption(table)}".split())
+        lines += ["", f"% {about}", *latex_table(rows, words=("what differs",))]
+    return "\n".join([*lines, ""])
 
 
-def print_failed(failed: Sequence[Path], console: Console) -> None:
-    """A line for each failed job, as far as somebody may read them."""
-    for path in failed[:NUM_SHOWN]:
-        say(console, f"failed: {path}: {read_error(path)}")
-    if (more := len(failed) - NUM_SHOWN) > 0:
-        say(console, f"failed: {more:,} more")
+def _difference(table: Table, row: Row, dash: str) -> str:
+    """With its interval, and the row where it is not the reference; "" of what is not judged."""
+    if row.difference is None:
+        return dash if row is table.rows[table.reference] else ""
+    to = "" if row.against in (None, table.reference) else f"to {row.against + 1}: "
+    return to + judged(row.difference)
 
 
-def _redundant(cells: Sequence[Mapping[str, str]], settings: Sequence[str]) -> list[str]:
-    """Options without which rows are told apart as well as with them."""
-    kept, redundant = list(settings), []
-    for name in reversed(settings):
-        rest = [each for each in kept if each != name]
-        is_option = name not in (*ALWAYS_SHOWN, *STAGES)
-        if is_option and _num_told_apart(cells, rest) == _num_told_apart(cells, kept):
-            kept = rest
-            redundant.append(name)
-    return redundant
-
-
-def _num_told_apart(cells: Sequence[Mapping[str, str]], names: Sequence[str]) -> int:
-    return len({tuple(row[name] for name in names) for row in cells})
-
-
-def _cells(table: Table, row: Row) -> dict[str, str]:
+def _cells(table: Table, number: int, row: Row) -> dict[str, str]:
     """What the reader sees in each column, by its heading."""
-    # not judged, or tested on other images
-    unlike = row.difference is None and row is not table.rows[0]
     after = row.calibration_error_scaled
     pflop = "" if row.pflop is None else digits(row.pflop)
     shots = "/".join(percent(row.shots[name]) for name in SHOTS)
     return {
+        "row": str(number + 1),
         "name": row.name,
         **{name: row.settings.get(name, "") for name in table.settings},
         "seeds": str(len(row.runs)),
         f"val {_words(table.monitor)} %": percent(row.validation),
         "test accuracy %": f"{percent(row.accuracy)} {interval(*row.interval, percent)}",
         "95 % over": row.interval_over,
-        "difference": "" if unlike else judged(row.difference),
+        "difference": _difference(table, row, dash="–"),
         "balanced accuracy %": percent(row.balanced_accuracy),
         "worst class %": f"{' '.join(row.worst_class.split())} {percent(row.worst_recall)}",
         **({SHOTS_COLUMN: shots} if table.has_shots else {}),
@@ -194,28 +176,16 @@ def _cells(table: Table, row: Row) -> dict[str, str]:
         "params M": "" if row.params is None else digits(row.params / 1e6),
         "MACs G": "" if row.macs is None else digits(row.macs / 1e9),
         **({"PFLOP": pflop} if table.has_pflop else {}),
-        "time": _duration(row.seconds),
+        "time": duration(row.seconds),
     }
 
 
-def _terminal_cells(table: Table, row: Row) -> dict[str, str]:
-    """The same in less width: intervals below their values."""
-    cells = _cells(table, row)
-    over = cells.pop("95 % over")
-    del cells["seeds"]
-    cells["test accuracy %"] = cells["test accuracy %"].replace(" [", f", {over}\n[")
-    if row.difference:
-        value, numbers = cells["difference"].removesuffix(f"; {NO_DIFFERENCE}").split(" ", 1)
-        said = value if row.difference.is_shown else NO_DIFFERENCE.replace(" s", "\ns")
-        cells["difference"] = f"{said}\n{numbers}"
-    return cells
-
-
-def _csv_line(table: Table, row: Row, settings: Sequence[str]) -> dict[str, Any]:
+def _csv_line(table: Table, number: int, row: Row, settings: Sequence[str]) -> dict[str, Any]:
     found = row.difference
     return {
         "data": table.data,
         "source": table.source,
+        "row": number + 1,
         "name": row.name,
         **{name: row.settings.get(name, "") for name in settings},
         "seeds": len(row.runs),
@@ -225,9 +195,11 @@ def _csv_line(table: Table, row: Row, settings: Sequence[str]) -> dict[str, Any]
         "interval_low": row.interval[0],
         "interval_high": row.interval[1],
         "interval_over": row.interval_over,
+        "difference_to_row": None if row.against is None else row.against + 1,
         **with_bounds("difference", found),
         "difference_p": found and found.p,
         "verdict": found and found.verdict,
+        "also_differs": " ".join(row.also_differs),
         "balanced_accuracy": row.balanced_accuracy,
         "worst_class": row.worst_class,
         "worst_class_recall": row.worst_recall,
@@ -244,16 +216,5 @@ def _csv_line(table: Table, row: Row, settings: Sequence[str]) -> dict[str, Any]
     }
 
 
-def _order(table: Table) -> str:
-    words = {"pflop": "PFLOP of training", "time": "training time"}
-    return words.get(table.sort, f"validation {_words(table.monitor)}")
-
-
 def _words(metric: str) -> str:
     return metric.replace("_", " ")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leanvit.evaluation.comparison.compare import Table
+from leanvit.evaluation.comparison.rows import Table
 from leanvit.evaluation.comparison.runs import read_history, read_run
 from leanvit.evaluation.pictures.figures import (
     COLOURS,
@@ -46,15 +46,17 @@ class Course:
     pflop_before: float
 
 
-def draw_progress(tables: Sequence[Table], folder: Path) -> None:
-    """``progress-<data>.png`` of each table, in ``folder``; numbered where there are several of a
-    data set, cut to long tails."""
+def draw_progress(tables: Sequence[Table], stem: Path) -> None:
+    """``progress-<data>.png`` of each table beside the files of ``stem``, and called like these if
+    not ``comparison``; numbered where there are several of a data set, cut to long tails."""
     drawn: Counter[str] = Counter()
     for table in tables:
         if courses := courses_of(table):
             drawn[table.data] += 1
             number = f"-{drawn[table.data]}" if drawn[table.data] > 1 else ""
-            path = folder / f"progress-{table.data}{number}.png"
+            name = f"progress-{table.data}{number}.png"
+            own = "" if stem.name == "comparison" else f"{stem.name}-"
+            path = stem.with_name(own + name)
             monitor = table.monitor if table.monitor in DRAWN else "balanced_accuracy"
             more = len(table.rows) - NUM_LOOKS
             what = f"Validation images, {table.source}"

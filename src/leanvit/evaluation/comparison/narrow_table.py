@@ -1,0 +1,203 @@
+"""The comparison on a terminal: what differs, how good it is, whether that is real; 80 columns.
+
+- A row says in which choices it differs from the row that it is compared with; everything else
+  about it stands in comparison.csv and comparison.md.
+- No number, interval or verdict is ever cut: what differs is broken into lines instead, and where
+  even that has no room the table is wider than the terminal.
+- Below it stand what else differs, the best row's directory, and the command that made it.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rich import box
+from rich.cells import cell_len, chop_cells
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Drawn
+
+from leanvit.evaluation.comparison.left_out import how_far, read_error
+from leanvit.evaluation.comparison.reference import ASKED, NUM_JUDGED
+from leanvit.evaluation.comparison.rows import Row, Table
+from leanvit.evaluation.comparison.runs import read_run
+from leanvit.evaluation.tables import interval, percent, points, say, visible
+
+NUM_SHOWN = 50  # rows, and failed jobs; the files have all
+NUM_KEYS = 8  # of what else differs, in one line
+NUM_ITEMS = 6  # in which a row differs
+LEAST = 16  # columns for what differs
+COLUMNS = ("", "what differs", "seeds", "val %", "test %", "difference", "time")
+
+
+def print_table(
+    tables: Sequence[Table],
+    failed: Sequence[Path] = (),
+    unfinished: Sequence[Path] = (),
+    console: Console | None = None,
+) -> None:
+    """Print to the terminal, as wide as it is."""
+    console = console or Console()
+    if not tables:
+        console.print("No finished run.")
+    for table in tables:
+        about = f"{table.data}: {table.source}; {table.num_test_images} test images"
+        console.print(escape(visible(about)), style="bold", highlight=False)
+        _print_rows(table, console)
+        if (more := len(table.rows) - NUM_SHOWN) > 0:
+            say(console, f"The first {NUM_SHOWN} rows; {more:,} more are in comparison.csv.")
+        say(console, legend(table))
+        for line in differing_too(table):
+            say(console, line)
+        for line in best(table):
+            console.print(escape(visible(line)), highlight=False, soft_wrap=True)
+        console.print()
+    print_left_out(failed, unfinished, console)
+
+
+def print_left_out(failed: Sequence[Path], unfinished: Sequence[Path], console: Console) -> None:
+    """A line for each failed job and each training that was interrupted, as far as somebody may
+    read them."""
+    for kind, paths, say_why in (
+        ("not finished", unfinished, how_far),
+        ("failed", failed, read_error),
+    ):
+        for path in paths[:NUM_SHOWN]:
+            say(console, f"{kind}: {path}: {say_why(path)}")
+        if (more := len(paths) - NUM_SHOWN) > 0:
+            say(console, f"{kind}: {more:,} more")
+
+
+def _print_rows(table: Table, console: Console) -> None:
+    rows = table.rows[:NUM_SHOWN]
+    cells = [_cells(table, number, row) for number, row in enumerate(rows)]
+    widths = [max(map(cell_len, "\n".join(column).split("\n")))
+              for column in zip(COLUMNS, *cells, strict=True)]  # fmt: skip
+    room = console.width - sum(widths) + widths[1] - 2 * len(widths) + 1
+    widths[1] = min(widths[1], max(LEAST, room))
+    drawn = Drawn(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for number, (name, width) in enumerate(zip(COLUMNS, widths, strict=True)):
+        side: Literal["left", "right"] = "left" if number == 1 else "right"
+        drawn.add_column(name, justify=side, width=width, no_wrap=True)
+    for row in cells:
+        row[1] = "\n".join(folded(row[1].split(" "), widths[1]))
+        drawn.add_row(*(escape(visible(cell)) for cell in row))
+    width, console.width = console.width, max(console.width, sum(widths) + 2 * len(widths))
+    console.print(drawn)
+    console.width = width
+
+
+def _cells(table: Table, number: int, row: Row) -> list[str]:
+    differing = [each.replace(" ", "") for each in table.differs(number)]
+    if (more := len(differing) - NUM_ITEMS) > 1:
+        differing[NUM_ITEMS:] = [f"+{more}"]
+    if row.against not in (None, table.reference):
+        differing.insert(0, f"of {_number(row.against)}:")
+    return [
+        str(number + 1),
+        " ".join(differing),
+        str(len(row.runs)),
+        percent(row.validation),
+        f"{percent(row.accuracy)}\n{interval(*row.interval, percent)}",
+        _difference(row, number == table.reference),
+        duration(row.seconds),
+    ]
+
+
+def _number(index: int | None) -> int:
+    return 0 if index is None else index + 1
+
+
+def _difference(row: Row, is_reference: bool) -> str:
+    if is_reference:
+        return "reference"
+    if row.difference is None:
+        return "" if row.against is None else "other images"
+    found = row.difference
+    said = f"{points(found.value)} {found.verdict}" if found.is_shown else "no difference"
+    return f"{said}\n{interval(found.low, found.high, points)}"
+
+
+def folded(items: Sequence[str], width: int) -> list[str]:
+    """Items side by side, in lines of this width; what is too long is broken, best before a value
+    or a part of a name."""
+    lines: list[str] = []
+    is_open = False  # whether another item may stand in the last line
+    for item in items:
+        if is_open and cell_len(lines[-1]) + 1 + cell_len(item) <= width:
+            lines[-1] += f" {item}"
+            continue
+        is_open = cell_len(item) <= width
+        while cell_len(item) > width:
+            head = chop_cells(item, width)[0]
+            cut = head.rfind("=") + 1 or head.rfind(".") + 1 or len(head)
+            lines.append(item[:cut])
+            item = f" {item[cut:]}"
+        lines.append(item)
+    return lines
+
+
+def legend(table: Table) -> str:
+    """How to read it."""
+    several = any(len(row.runs) > 1 for row in table.rows)
+    over = "over seeds (of one: over test images)" if several else "over test images"
+    sentences = [
+        f"In order of {order(table)}. In brackets 95 % intervals, {over}.",
+    ]
+    if len(table.rows) > 1:
+        sentences.append(
+            f"difference: test accuracy minus that of row {table.reference + 1} (or of the row "
+            "that is named), in points, by a paired bootstrap over test images; the luck of "
+            "training is not in it."
+        )
+    if len(table.rows) > NUM_JUDGED:
+        sentences.append(f"Differences are told of the first {NUM_JUDGED} rows.")
+    if len(table.devices) > 1:
+        sentences.append(f"Times are from different devices: {', '.join(table.devices)}.")
+    if table.num_repeats:
+        sentences.append(f"{table.num_repeats} older run(s) with the same seed left out.")
+    return " ".join(sentences)
+
+
+def differing_too(table: Table) -> list[str]:
+    """A line, where rows differ in more than what is asked about: net, loss, sampler, method."""
+    found: Counter[str] = Counter()
+    for number, row in enumerate(table.rows[:NUM_SHOWN]):
+        if row.against is None:
+            continue
+        names = [each.partition("=")[0] for each in table.differs(number)]
+        recipe = [name for name in names if name not in ASKED and not name.startswith("model.")]
+        found.update([*(recipe if len(recipe) < len(names) else ()), *row.also_differs])
+    keys = [key for key, _ in found.most_common()]
+    if not keys:
+        return []
+    more = f" and {len(keys) - NUM_KEYS} more" if len(keys) > NUM_KEYS else ""
+    return [f"Rows differ in {', '.join(keys[:NUM_KEYS])}{more}, too: their differences hold that."]
+
+
+def best(table: Table) -> list[str]:
+    """Where the best row by validation lies, and the command that made it."""
+    number = max(range(len(table.rows)), key=lambda each: table.rows[each].validation)
+    run = table.rows[number].runs[0]
+    command = read_run(run).get("command")
+    more = len(table.rows[number].runs) - 1
+    seeds = f" and {more} more seed{'s' * (more > 1)}" if more else ""
+    here = Path(os.path.relpath(run))
+    place = run if here.parts[:1] == ("..",) else here
+    told = [f"best by validation: {number + 1}, {place}{seeds}"]
+    return [*told, f"  {command}"] if isinstance(command, str) else told
+
+
+def order(table: Table) -> str:
+    """What put the rows in order, in words."""
+    words = {"pflop": "PFLOP of training", "time": "training time"}
+    return words.get(table.sort, f"validation {table.monitor.replace('_', ' ')}")
+
+
+def duration(seconds: float) -> str:
+    """In the unit that fits."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,64 @@
+"""What rows are compared with, on made-up runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_runs import write_fake_run
+
+from leanvit.errors import LeanvitError
+from leanvit.evaluation.comparison.compare import compare
+from leanvit.evaluation.comparison.rows import Table
+
+
+def table_of(runs: list[Path], **given: Any) -> Table:
+    (table,) = compare(runs, **given)
+    return table
+
+
+def test_the_plainest_choices_are_the_reference_and_not_the_winner(tmp_path: Path) -> None:
+    best = write_fake_run(tmp_path / "best", loss="focal")
+    plain = write_fake_run(tmp_path / "plain", loss="ce", val_wrong=[0])
+    longer = write_fake_run(
+        tmp_path / "longer", loss="ce", val_wrong=[0, 1], overrides={"max_epochs": 9}
+    )
+    table = table_of([best, plain, longer])
+    assert table.rows[table.reference].runs == [plain] and table.reference == 1
+    assert [row.against for row in table.rows] == [1, None, 1]
+    assert table.differs(0) == ["loss=focal"] and table.differs(2) == ["max_epochs=9"]
+    for baseline in (1, "1", "loss=focal", str(best)):
+        assert table_of([best, plain, longer], baseline=baseline).reference == 0
+    # of several the plainest
+    assert table_of([best, plain, longer], baseline="loss=ce").reference == 1
+    with pytest.raises(LeanvitError, match="baseline=4 is no row"):
+        compare([best, plain, longer], baseline=4)
+
+
+def test_a_net_is_compared_with_the_one_that_it_was_made_of(tmp_path: Path) -> None:
+    plain = write_fake_run(tmp_path / "plain", loss="ce")
+    other = write_fake_run(tmp_path / "other", loss="focal", val_wrong=[0], test_wrong=range(9))
+    of_other = write_fake_run(
+        tmp_path / "cut",
+        loss="focal",
+        choices={"lightweight": "tome", "pretrained": "other"},
+        val_wrong=[0, 1],
+        test_wrong=range(9),
+    )
+    (of_other / "config.yaml").write_text(f"seed: 0\npretrained: {other}\n")
+    table = table_of([plain, other, of_other])
+    assert [row.against for row in table.rows] == [None, 0, 1]
+    assert table.rows[2].difference.value == 0 and table.rows[1].difference.value < 0
+    # where its net is in no row, as any other
+    assert [row.against for row in table_of([plain, of_other]).rows] == [None, 0]
+
+
+def test_what_else_differs_is_told_from_the_configs(tmp_path: Path) -> None:
+    """Also what nobody gave: an experiment brings values, and so does a pretrained run."""
+    config = "seed: {}\noptimizer: {{lr: {}, _target_: a.b}}\nmodel: {{dim: {}}}\noutputs: {}\n"
+    plain = write_fake_run(tmp_path / "plain", loss="ce")
+    (plain / "config.yaml").write_text(config.format(0, 0.1, 8, "a") + "mix: {alpha: 1}\n")
+    other = write_fake_run(tmp_path / "other", model="coatnet", loss="ce", val_wrong=[0])
+    (other / "config.yaml").write_text(config.format(1, 0.2, 9, "b") + "accumulate: 1\n")
+    table = table_of([plain, other])
+    assert table.rows[1].also_differs == ("optimizer.lr",)
+    assert table.rows[0].also_differs == ()
