@@ -33,6 +33,7 @@ from leanvit.app import ranks
 from leanvit.app.check import check_training
 from leanvit.app.finished import Run
 from leanvit.app.nets import load_run
+from leanvit.app.request import recipe_line
 from leanvit.errors import LeanvitError
 from leanvit.models.other_size import positions
 from leanvit.weights import read_checkpoint
@@ -135,6 +136,11 @@ def test_a_second_stage_keeps_the_net_the_images_and_the_split(
     options = ["backbone_lr=0.5", "batch_size=64", f"outputs={tmp_path}"]
     done = call("train.py", "-m", f"pretrained={first}", *stages, *options)
     assert done.returncode == 0, done.stderr
+    asked = request_of(f"pretrained={first}", *stages[1:], *options)
+    told = str(recipe_line(asked))
+    assert f"{first.name}: mix=none (it had cmo)" in told and "ema_decay=0.0 (it had 0.999)" in told
+    assert "batch_size" not in told and "loss" not in told  # asked for; the same
+    assert recipe_line(request_of(f"pretrained={first}", "classifier=tau_norm")) is None
 
     def weights(run_dir: Path) -> dict[str, torch.Tensor]:
         checkpoint = torch.load(run_dir / "checkpoints" / "best.ckpt", weights_only=False)

@@ -20,6 +20,10 @@ from leanvit.errors import LeanvitError
 PRETRAINING, AGREEMENT = "pretraining.json", "agreement.json"
 MEDIANS = "LEANVIT_MEDIANS"  # of the environment: no value of a config, which would name the run
 
+# what is not taken over: a second stage has a recipe of its own
+RECIPE = ("loss", "sampler", "augment", "mix", "optimizer", "scheduler", "batch_size", "accumulate",
+          "ema_decay", "gradient_clip")  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Request:
@@ -147,6 +151,28 @@ def compression(composed: DictConfig) -> Request:
         run_dir = Path(config.outputs) / name if config.outputs else beside
     finished = AGREEMENT if is_export else METRICS
     return Request(config, choices, given, run_dir=run_dir, finished=finished, begins=run, **rest)
+
+
+def recipe_line(request: Request) -> str | None:
+    """In what a second stage is trained otherwise than the first, though nobody asked for it, in
+    one line; None: in nothing."""
+    run, config, given = request.begins, request.config, request.given
+    found: list[tuple[str, Any, Any]] = []
+    if run is None or not run.is_evaluated or request.trains_nothing:
+        return None
+    for key in (each for each in RECIPE if each not in given and each in run.config):
+        now, before = config.get(key), run.config.get(key)
+        chosen, had = request.choices.get(key), run.choices.get(key)
+        if chosen != had:
+            found.append((key, chosen, had))
+        elif isinstance(now, DictConfig) and isinstance(before, DictConfig):
+            found += [(f"{key}.{part}", now[part], before[part]) for part in map(str, now)
+                      if now[part] != before.get(part, now[part]) and f"{key}.{part}" not in given
+                      and not part.startswith("_")]  # fmt: skip
+        elif now != before:
+            found.append((key, now, before))
+    told = ", ".join(f"{key}={now} (it had {before})" for key, now, before in found)
+    return f"trained otherwise than {run.path.name}: {told}" if told else None
 
 
 def parse(overrides: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from leanvit.app.check import check_training
 from leanvit.app.finished import STOPPED, Run
 from leanvit.app.jobs import keep_config
 from leanvit.app.nets import first_net, load_run
-from leanvit.app.request import Request
+from leanvit.app.request import Request, recipe_line
 from leanvit.classifiers.linear import last_linear
 from leanvit.data.images import ImageSet, Splits
 from leanvit.data.long_tail import class_counts_line
@@ -48,6 +48,8 @@ def work(request: Request) -> None:
         seen = seen_images(data.train, data.val, data.test)
         if line := seen_line(seen, data.val, data.test):
             print(line, file=sys.stderr)
+        if line := recipe_line(request):
+            print(words.seen(line), file=sys.stderr)
     with loggers.logger(request) as logger:
         if request.trains_nothing:
             training = without_training(request, classifier, data)

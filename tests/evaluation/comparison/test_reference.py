@@ -48,6 +48,7 @@ def test_a_net_is_compared_with_the_one_that_it_was_made_of(tmp_path: Path) -> N
     table = table_of([plain, other, of_other])
     assert [row.against for row in table.rows] == [None, 0, 1]
     assert table.rows[2].difference.value == 0 and table.rows[1].difference.value < 0
+    assert table_of([plain, other, of_other], baseline=3).rows[2].against is None
     # where its net is in no row, as any other
     assert [row.against for row in table_of([plain, of_other]).rows] == [None, 0]
 

@@ -82,10 +82,10 @@ def check_keys(wanted: Mapping[str, str], known: Sequence[str]) -> None:
             raise LeanvitError(f"no run tells {key}=: {hint}")
 
 
-def _plainness(row: Row) -> tuple[int, float]:
+def _plainness(row: Row) -> tuple[bool, int, float]:
     steps = sum(name.startswith(SINGLE_STEPS) and value not in ("none", *PLAIN.get(name, ()))
                 for name, value in row.settings.items())  # fmt: skip
-    return steps + row.num_given, math.inf if row.macs is None else row.macs
+    return row.base is not None, steps + row.num_given, math.inf if row.macs is None else row.macs
 
 
 def judged(rows: Sequence[Row], reference: int) -> list[Row]:
@@ -96,7 +96,7 @@ def judged(rows: Sequence[Row], reference: int) -> list[Row]:
     answers = {reference: _correctness(rows[reference].runs)}
     found = []
     for number, row in enumerate(rows):
-        base = of_run.get(row.base.resolve()) if row.base else None
+        base = of_run.get(row.base.resolve()) if row.base and number != reference else None
         against = reference if base in (None, number) else base
         if against == number or number >= NUM_JUDGED:
             found.append(row)
