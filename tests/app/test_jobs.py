@@ -6,7 +6,9 @@ import fcntl
 import io
 import multiprocessing
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
@@ -105,6 +107,28 @@ def test_a_second_process_waits_outside(tmp_path: Path) -> None:
         line = jobs.run_job("train", request).error
     assert line is not None and "another process" in line
     assert not (request.run_dir / "error.txt").exists()  # the other process is well
+
+
+def test_a_job_that_slurm_began_again_waits_for_the_one_it_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Its node did not answer, but lives on."""
+    request = replace(request_of(*SMALL, f"outputs={tmp_path}"), finished="done.json")
+    request.run_dir.mkdir(parents=True)
+    lost, flock = contextlib.ExitStack(), fcntl.flock
+    lost.enter_context(jobs.only_process_in(request.run_dir))
+
+    def waits(lock: IO[str], how: int) -> None:
+        if how == fcntl.LOCK_EX:
+            (request.run_dir / "done.json").write_text("{}")
+            lost.close()
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", waits)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert jobs.do("train", request) == jobs.Job(request.run_dir, None)
+    said = capsys.readouterr().err
+    assert "it is waited for" in said and "is finished" in said
 
 
 def test_what_was_forked_holds_no_lock(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ def do(command: str, request: Request) -> Job:
     run_dir = request.run_dir
     if ranks.is_rank():
         return run_job(command, request)
+    if "SLURM_RESTART_COUNT" in os.environ:
+        wait_for_lost(run_dir)
     if request.is_finished:
         print(f"{run_dir} is finished: delete it to make it again", file=sys.stderr)
         return Job(run_dir, None)
@@ -148,6 +150,17 @@ def outcome(status: int, request: Request) -> str | None:
     line = f"{DIED} ({processes.describe(status)})"
     leave_note(request.run_dir, line + "\n")
     return line
+
+
+def wait_for_lost(run_dir: Path) -> None:
+    """Wait until nobody trains there: a job that SLURM began again because it lost its node may
+    train on there, until it is done or SLURM, which finds the node again, ends it."""
+    with contextlib.suppress(OSError), (run_dir / ".lock").open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{BUSY} {run_dir}: it is waited for", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def remove_if_nothing_began(run_dir: Path) -> None:
