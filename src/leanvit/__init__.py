@@ -2,8 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from leanvit import models
+
 if TYPE_CHECKING:
     from leanvit.evaluation.measure.predict import Trained
+
+__all__ = ["load", "models"]
 
 
 def load(run: str, checkpoint: str = "best") -> "Trained":

@@ -284,9 +284,10 @@ def test_what_a_yaml_leaves_out_is_offered_or_named() -> None:
         del config.model.num_classes, config.model.image_size
     given = build_net(config, 4)
     assert all(map(torch.equal, plain.parameters(), given.parameters()))
+    config = config_of("model=vit_conv", "data=shapes")
     with open_dict(config):
         del config.model.depth
-    with pytest.raises(LeanvitError, match=r"^ViT wants depth: the YAML of model gives a value"):
+    with pytest.raises(LeanvitError, match=r"^ViTConv wants depth: the YAML of model gives"):
         build_net(config, 4)
     sampler = OmegaConf.create({"_target_": "leanvit.samplers.shuffle.Shuffle"})
     with pytest.raises(LeanvitError, match=r"^Shuffle wants labels: .* _partial_: true where"):

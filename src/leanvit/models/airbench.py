@@ -96,7 +96,7 @@ def _stage(in_dim: int, dim: int, stage_depth: int) -> list[nn.Module]:
 
 
 class Airbench(nn.Module):
-    """Airbench: square images to logits.
+    """Airbench: square images to logits. The sizes are by default the paper's, on CIFAR-10.
 
     Args:
         image_size: height and width of the images in pixels.
@@ -115,9 +115,9 @@ class Airbench(nn.Module):
 
     def __init__(
         self,
-        image_size: Count,
-        num_classes: Count,
-        dims: Sequence[Count],
+        image_size: Count = 32,
+        num_classes: Count = 10,
+        dims: Sequence[Count] = (64, 256, 256),
         stage_depth: Literal[2, 3] = 2,
         attention_depth: Whole = 0,
         dim_head: Count = 32,

@@ -108,7 +108,8 @@ def sinusoidal_positions(num_tokens: int, dim: int) -> Float[Tensor, "tokens dim
 
 
 class CCT(nn.Module):
-    """Compact convolutional transformer: square images to logits.
+    """Compact convolutional transformer: square images to logits. The sizes are by default those
+    of CCT-7/3x1 on CIFAR-10.
 
     Args:
         image_size: height and width of the images in pixels.
@@ -140,14 +141,14 @@ class CCT(nn.Module):
 
     def __init__(
         self,
-        image_size: Count,
-        num_classes: Count,
-        num_convolutions: Count,
-        kernel_size: Count,
-        dim: Count,
-        depth: Count,
-        heads: Count,
-        mlp_dim: Count,
+        image_size: Count = 32,
+        num_classes: Count = 10,
+        num_convolutions: Count = 1,
+        kernel_size: Count = 3,
+        dim: Count = 256,
+        depth: Count = 7,
+        heads: Count = 4,
+        mlp_dim: Count = 512,
         positions: Literal["learnable", "sinusoidal"] = "learnable",
         in_channels: Count = 3,
         dropout: ShareBelowOne = 0.0,

@@ -40,6 +40,8 @@ from leanvit.models.readout import Readout
 from leanvit.models.relative_position import relative_position_bias, relative_position_index
 from leanvit.values import Count, Positive, ShareBelowOne
 
+BlockType = Literal["mbconv", "transformer"]
+
 
 class MBConv(nn.Module):
     """Inverted bottleneck with squeeze-excitation; ``stride`` sits in the depthwise convolution."""
@@ -193,7 +195,8 @@ def _transformer_stage(
 class CoAtNet(nn.Module):
     """Convolution stages, then attention stages: square images to logits.
 
-    The stem halves the image and each stage halves it again, except a first stage of MBConv.
+    The stem halves the image and each stage halves it again, except a first stage of MBConv. The
+    sizes are by default CoAtNet-0's, but for the heads: the paper's fill their stage's channels.
 
     Args:
         image_size: height and width of the images in pixels; a multiple of all the halvings.
@@ -222,16 +225,16 @@ class CoAtNet(nn.Module):
 
     def __init__(
         self,
-        image_size: Count,
-        num_classes: Count,
-        block_types: Sequence[Literal["mbconv", "transformer"]],
-        dims: Sequence[Count],
-        depths: Sequence[Count],
-        transformer_heads: Count,
-        transformer_dim_head: Count,
-        mbconv_expand_ratios: Sequence[Count],
-        mbconv_kernel_sizes: Sequence[Count],
-        se_ratio: Positive,
+        image_size: Count = 224,
+        num_classes: Count = 1000,
+        block_types: Sequence[BlockType] = ("mbconv", "mbconv", "transformer", "transformer"),
+        dims: Sequence[Count] = (96, 192, 384, 768),
+        depths: Sequence[Count] = (2, 3, 5, 2),
+        transformer_heads: Count = 8,
+        transformer_dim_head: Count = 32,
+        mbconv_expand_ratios: Sequence[Count] = (4, 4),
+        mbconv_kernel_sizes: Sequence[Count] = (3, 3),
+        se_ratio: Positive = 0.25,
         in_channels: Count = 3,
         dropout: ShareBelowOne = 0.0,
         drop_path_rate: ShareBelowOne = 0.0,

@@ -166,7 +166,7 @@ def _stage(
 
 
 class PVT(nn.Module):
-    """Pyramid vision transformer v2: square images to logits.
+    """Pyramid vision transformer v2: square images to logits. The sizes are by default b0's.
 
     Args:
         image_size: height and width of the images in pixels; a multiple of all strides' product.
@@ -193,14 +193,14 @@ class PVT(nn.Module):
 
     def __init__(
         self,
-        image_size: Count,
-        num_classes: Count,
-        dims: Sequence[Count],
-        depths: Sequence[Count],
-        heads: Sequence[Count],
-        mlp_ratios: Sequence[Positive],
-        sr_ratios: Sequence[Count],
-        patch_strides: Sequence[Count],
+        image_size: Count = 224,
+        num_classes: Count = 1000,
+        dims: Sequence[Count] = (32, 64, 160, 256),
+        depths: Sequence[Count] = (2, 2, 2, 2),
+        heads: Sequence[Count] = (1, 2, 5, 8),
+        mlp_ratios: Sequence[Positive] = (8, 8, 4, 4),
+        sr_ratios: Sequence[Count] = (8, 4, 2, 1),
+        patch_strides: Sequence[Count] = (4, 2, 2, 2),
         in_channels: Count = 3,
         dropout: ShareBelowOne = 0.0,
         drop_path_rate: ShareBelowOne = 0.0,

@@ -180,6 +180,8 @@ class PatchMerging(nn.Module):
 class Swin(nn.Module):
     """Swin Transformer: square images to logits; maps are (batch, height, width, channels).
 
+    The sizes are by default Swin-T's.
+
     Args:
         image_size: height and width of the images in pixels.
         patch_size: height and width of a patch in pixels; divides ``image_size``.
@@ -188,7 +190,7 @@ class Swin(nn.Module):
         depths: blocks of each stage; a stage after the first halves the map before its blocks.
         heads: attention heads of each stage's blocks; divide its channels.
         window_size: height and width of a window in tokens; divides every map larger than it, and
-            shrinks to every smaller one.
+            shrinks to every smaller one; ``None``: the paper's 7, or the next smaller that does.
         mlp_ratio: channels of the MLP's hidden layer over those of its block.
         in_channels: channels of the images.
         dropout: probability of dropping a value after each linear layer of a block, except after
@@ -207,13 +209,13 @@ class Swin(nn.Module):
 
     def __init__(
         self,
-        image_size: Count,
-        patch_size: Count,
-        num_classes: Count,
-        dim: Count,
-        depths: Sequence[Count],
-        heads: Sequence[Count],
-        window_size: Count,
+        image_size: Count = 224,
+        patch_size: Count = 4,
+        num_classes: Count = 1000,
+        dim: Count = 96,
+        depths: Sequence[Count] = (2, 2, 6, 2),
+        heads: Sequence[Count] = (3, 6, 12, 24),
+        window_size: Count | None = None,
         mlp_ratio: Positive = 4.0,
         in_channels: Count = 3,
         dropout: ShareBelowOne = 0.0,
@@ -224,7 +226,7 @@ class Swin(nn.Module):
     ) -> None:
         super().__init__()
         _check_stages(dim, depths, heads)
-        _check_maps(image_size, patch_size, window_size, len(depths))
+        window_size = _window_size(window_size, image_size, patch_size, len(depths))
         self.patch_embedding = nn.Sequential(
             nn.Conv2d(in_channels, dim, patch_size, stride=patch_size),
             Rearrange("batch dim height width -> batch height width dim"),
@@ -328,7 +330,8 @@ def _check_stages(dim: int, depths: Sequence[int], heads: Sequence[int]) -> None
             )
 
 
-def _check_maps(image_size: int, patch_size: int, window_size: int, num_stages: int) -> None:
+def _window_size(given: int | None, image_size: int, patch_size: int, num_stages: int) -> int:
+    """``given``, if it suits all maps; ``None``: the greatest up to 7 that does."""
     multiple = patch_size * 2 ** (num_stages - 1)
     if image_size % multiple != 0:
         raise LeanvitError(
@@ -338,9 +341,12 @@ def _check_maps(image_size: int, patch_size: int, window_size: int, num_stages: 
         )
     maps = [image_size // patch_size // 2**stage for stage in range(num_stages)]
     windows = [w for w in range(1, maps[0] + 1) if all(m <= w or m % w == 0 for m in maps)]
-    if window_size not in windows and window_size < maps[0]:
+    if given is None:
+        return max(each for each in windows if each <= 7)
+    if given not in windows and given < maps[0]:
         raise LeanvitError(
-            f"Swin: window_size {window_size} does not divide the maps of "
+            f"Swin: window_size {given} does not divide the maps of "
             f"{', '.join(map(str, maps))} tokens a side; "
             f"take a window_size from {', '.join(map(str, windows))}."
         )
+    return given

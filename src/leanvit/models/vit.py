@@ -94,7 +94,7 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """Vision transformer: square images to logits.
+    """Vision transformer: square images to logits. The sizes are by default ViT-B/16's.
 
     Args:
         image_size: height and width of the images in pixels.
@@ -124,13 +124,13 @@ class ViT(nn.Module):
 
     def __init__(
         self,
-        image_size: Count,
-        patch_size: Count,
-        num_classes: Count,
-        dim: Count,
-        depth: Count,
-        heads: Count,
-        mlp_dim: Count,
+        image_size: Count = 224,
+        patch_size: Count = 16,
+        num_classes: Count = 1000,
+        dim: Count = 768,
+        depth: Count = 12,
+        heads: Count = 12,
+        mlp_dim: Count = 3072,
         in_channels: Count = 3,
         dropout: ShareBelowOne = 0.0,
         emb_dropout: ShareBelowOne = 0.0,
