@@ -12,8 +12,6 @@ from image_trees import refused
 from PIL import Image
 from torch import Tensor
 
-import leanvit.data.cifar10
-import leanvit.data.cifar100
 from leanvit.app.build import load_splits
 from leanvit.data.cifar10 import CLASSES, cifar10
 from leanvit.data.cifar100 import cifar100
@@ -41,8 +39,8 @@ def archive(num_classes: int, num_train: int, num_test: int, draw: bool = True) 
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, ten: Callable, hundred: Callable) -> None:
-    monkeypatch.setattr(leanvit.data.cifar10, "CIFAR10", ten)
-    monkeypatch.setattr(leanvit.data.cifar100, "CIFAR100", hundred)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", ten)
+    monkeypatch.setattr("torchvision.datasets.CIFAR100", hundred)
 
 
 SOURCES = [(cifar10, 10, CLASSES, "CIFAR-10"), (cifar100, 100, NAMES, "CIFAR-100")]

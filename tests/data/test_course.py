@@ -11,7 +11,6 @@ import torch
 from image_trees import pixels_of, refused, tar_of, write_course, write_image, write_tree, zip_of
 from torch import Tensor
 
-import leanvit.data.cifar10
 from leanvit.data.cifar10 import CLASSES
 from leanvit.data.course import course, split_marks
 from leanvit.data.images import Splits
@@ -144,7 +143,7 @@ class FakeArchive:
 
 
 def test_cut_from_the_official_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leanvit.data.cifar10, "CIFAR10", FakeArchive)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", FakeArchive)
     splits = course(None, str(tmp_path / "data"))
     for part, mark in ((splits.train, "1"), (splits.test, "2")):
         assert isinstance(part.images, Tensor)

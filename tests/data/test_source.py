@@ -5,7 +5,7 @@ import os
 import shutil
 import tarfile
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from image_trees import refused, tar_of, write_image, write_tree, zip_of
 
 from leanvit.data.course import course
 from leanvit.data.folder import folder, images_of_classes
-from leanvit.data.source import open_source
+from leanvit.data.source import SYSTEM, is_hidden, is_image, open_source
 from leanvit.errors import LeanvitError
 
 ARCHIVES = ["a.zip", "a.tar", "a.tar.gz", "a.tgz", "a.tar.xz", "a.tar.bz2"]
@@ -343,3 +343,14 @@ def test_another_tree_is_refused_before_it_is_walked(
     ):
         assert root in message
     assert deep.parent not in listed and deep not in listed
+
+
+def test_names_are_taken_apart_as_pathlib_does() -> None:
+    """The literal twin, which takes a second for the 40,000 names of an archive."""
+    parts = ["a", ".a", "..", ".", "__MACOSX", "a.png", ".png", "a.b.PNG", "a.", "..png", "a.txt"]
+    for name in (f"{one}/{two}/{three}" for one in parts for two in parts for three in parts):
+        path = PurePosixPath(name)
+        hidden = any(each.startswith(".") or each in SYSTEM for each in path.parts)
+        assert is_hidden(name) == hidden, name
+        if path.name == name.rpartition("/")[2]:  # a file is not called "."
+            assert is_image(name) == (path.suffix.lower() == ".png" and not hidden), name

@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.datasets import CIFAR10
-from torchvision.transforms.v2.functional import resize
 
 from leanvit.data.images import ImageSet, Splits
 from leanvit.errors import LeanvitError
@@ -48,6 +46,8 @@ def cifar10(source: str | None = None, data_dir: str = "data", image_size: Count
 
 def official(root: Path, train: bool, image_size: int = 32) -> ImageSet:
     """One half of the official archive, in its official order."""
+    from torchvision.datasets import CIFAR10  # late: it takes seconds, and folders need none of it
+
     return read_archive(CIFAR10, "CIFAR-10", CLASSES, root, train, image_size)
 
 
@@ -85,5 +85,7 @@ def read_archive(
 def _resized(images: Tensor, image_size: int) -> Tensor:
     if images.shape[-1] == image_size:
         return images
+    from torchvision.transforms.v2.functional import resize
+
     chunks = [resize(chunk, [image_size, image_size]) for chunk in images.split(1024)]
     return torch.cat(chunks).contiguous(memory_format=torch.channels_last)

@@ -5,8 +5,6 @@ The 100 fine classes, in the archive's (alphabetical) order; the 20 coarse ones 
 
 from pathlib import Path
 
-from torchvision.datasets import CIFAR100
-
 from leanvit.data.cifar10 import read_archive
 from leanvit.data.images import Splits
 from leanvit.values import Count
@@ -23,6 +21,8 @@ def cifar100(source: str | None = None, data_dir: str = "data", image_size: Coun
     Raises:
         LeanvitError: neither on disk nor to be downloaded.
     """
+    from torchvision.datasets import CIFAR100  # late, as in leanvit.data.cifar10
+
     root = Path(source or data_dir)
     train, test = (
         read_archive(CIFAR100, "CIFAR-100", None, root, part, image_size) for part in (True, False)

@@ -104,7 +104,7 @@ class Source:
         depth = len(PurePosixPath(folder).parts)
         prefix = f"{folder}/" if folder else ""
         above = [name for name in self.folders if name.startswith(prefix)]
-        above += [str(PurePosixPath(name).parent) for name in self.files if name.startswith(prefix)]
+        above += [name.rpartition("/")[0] for name in self.files if name.startswith(prefix)]
         parts = (PurePosixPath(name).parts for name in set(above))
         return {each[depth] for each in parts if len(each) > depth}
 
@@ -156,12 +156,15 @@ def open_source(path: Path, look: Callable[[Source], object] = lambda source: No
 
 def is_image(name: str) -> bool:
     """Whether a file is an image, by its name."""
-    return PurePosixPath(name).suffix.lower() in endings() and not is_hidden(name)
+    own = name[name.rfind("/") + 1 :]
+    dot = own.rfind(".")  # as pathlib's suffix, which takes a second for 40,000 names
+    return dot > 0 and own[dot:].lower() in endings() and not is_hidden(name)
 
 
 def is_hidden(name: str) -> bool:
     """Whether any part of a name is hidden, or some system's."""
-    return any(part.startswith(".") or part in SYSTEM for part in PurePosixPath(name).parts)
+    parts = name.split("/")
+    return any((part[:1] == "." and part != ".") or part in SYSTEM for part in parts)
 
 
 def kinds_of(names: list[str]) -> str:
