@@ -64,7 +64,7 @@ def test_a_grid_finishes_around_failing_jobs(
     assert sum("24 is not divisible by heads 5" in text for text in errors.values()) == 2
     assert "Traceback" not in said and "not photographs" in said
     (finished,) = outputs.rglob("metrics.json")
-    for name in ("comparison.md", "comparison.csv"):
+    for name in ("comparison.md", "comparison.csv", "comparison.html"):
         (table,) = outputs.glob(f"grids/*/{name}")
         text = table.read_text()
         assert "not divisible" in text and "focal" in text

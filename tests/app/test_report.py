@@ -125,6 +125,8 @@ def test_globs_grids_and_choices_name_runs(sides: Path) -> None:
         assert len(runs.split()) == num_runs and not any(each in runs for each in absent)
     assert "no space left" in call("report.py", "run=grids/g", "output=out", cwd=sides).stdout
     assert len(list((sides / "out").glob("*.tex"))) == 3
+    assert "best by validation" in told(f"run={sides}", f"output={sides}/out", "page=true")
+    assert "focal" in (sides / "out" / f"comparison-{sides.name}.html").read_text()
     out = told(f"run={sides},loss=focal", f"against={sides},loss=ce", f"output={sides}/out")
     assert "loss=focal against loss=ce" in out
 
@@ -139,6 +141,7 @@ def test_the_reference_is_asked_for(sides: Path) -> None:
         (["baseline=3"], "baseline=3 is no row"),
         (["baseline=loss=ldam"], "baseline=loss=ldam is no row"),
         (["baseline=1", "published=true"], "leave baseline="),
+        (["page=true", "published=true"], "leave published="),
         ([f"run={sides},loss=ldam"], "no finished run has loss=ldam"),
         ([f"run={sides},los=ce"], "no run tells los=: did you mean loss?"),
         ([f"run={sides}/nowhere*"], "no directory is called"),

@@ -156,6 +156,11 @@ def show(command: str, jobs: Sequence[Job], grid: Path | None = None) -> None:
             print(text, end="")
             with (grid / "comparison.md").open("a", encoding="utf-8") as table:
                 table.write(f"\n## Search\n\n{text}")
+        if tables:
+            from leanvit.app.page import write_page
+
+            write_page(tables, failed, grid / "comparison")
+            print(f"{grid}/comparison.html")
         print(f"{grid}/comparison.md")
         return
     beside = list(dict.fromkeys(each for path in evaluated for each in (*before(path), path)))

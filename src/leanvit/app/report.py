@@ -8,6 +8,7 @@ from rich.console import Console
 from leanvit.app import names
 from leanvit.app.asked_runs import question, runs_in
 from leanvit.app.finished import Run, outputs_of
+from leanvit.app.page import write_page
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.compare import compare
 from leanvit.evaluation.comparison.narrow_table import print_left_out, print_table
@@ -24,6 +25,7 @@ def run(
     baseline: str | int | None = None,
     sort: Sort = "validation",
     published: bool = False,
+    page: bool = False,
     output: str | None = None,
 ) -> None:
     """Print the comparison and write it as Markdown, CSV and LaTeX; the keys are those of
@@ -32,6 +34,8 @@ def run(
         check_folder(Path(output))
     if against is not None and run is None:
         raise LeanvitError("against= needs the other side too: run=<runs> against=<runs>")
+    if page and (published or against is not None):
+        raise LeanvitError("page=true is of one table: leave published= and against=")
     for key, is_given in (("against", against is not None), ("baseline", baseline is not None)):
         if published and is_given:
             raise LeanvitError(f"published=true compares with the published tables: leave {key}=")
@@ -55,6 +59,9 @@ def run(
         tables = compare(found.finished, sort, _row(baseline))
         write_tables(tables, found.failed, stem, found.unfinished)
         print_table(tables, found.failed, found.unfinished)
+        if page:
+            write_page(tables, found.failed, stem, found.unfinished)
+            print(f"{stem}.html")
     print(f"{stem}.md")
 
 

@@ -60,14 +60,21 @@ def print_table(
 def print_left_out(failed: Sequence[Path], unfinished: Sequence[Path], console: Console) -> None:
     """A line for each failed job and each training that was interrupted, as far as somebody may
     read them."""
+    for line in left_out_lines(failed, unfinished):
+        say(console, line)
+
+
+def left_out_lines(failed: Sequence[Path], unfinished: Sequence[Path]) -> list[str]:
+    """What is in no table, and why."""
+    lines = []
     for kind, paths, say_why in (
         ("not finished", unfinished, how_far),
         ("failed", failed, read_error),
     ):
-        for path in paths[:NUM_SHOWN]:
-            say(console, f"{kind}: {path}: {say_why(path)}")
+        lines += [f"{kind}: {path}: {say_why(path)}" for path in paths[:NUM_SHOWN]]
         if (more := len(paths) - NUM_SHOWN) > 0:
-            say(console, f"{kind}: {more:,} more")
+            lines.append(f"{kind}: {more:,} more")
+    return lines
 
 
 def _print_rows(table: Table, console: Console) -> None:
