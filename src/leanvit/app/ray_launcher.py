@@ -43,6 +43,8 @@ def prepare(environment: MutableMapping[str, str], is_own: bool) -> None:
     """Set what Ray reads: it tells nobody of its use, and its workers count as much as others."""
     environment.update(RAY_USAGE_STATS_ENABLED="0", RAY_task_oom_retries="3")
     environment.setdefault("RAY_worker_niceness", "0")  # else a busy neighbour takes all
+    # its own lines, on standard output, of a worker or node that dies: the jobs go on and say so
+    environment.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     if is_own and not any(key.startswith("RAY_AUTH") for key in environment):
         # nobody else sends it work, and no password is left in a file at home
         environment.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
