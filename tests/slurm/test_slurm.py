@@ -67,6 +67,14 @@ def test_an_array_is_compared_around_the_job_that_fails(
     assert "24 is not divisible by heads 5" in " ".join(done.stdout.split())
 
 
+def test_what_slurm_does_not_take_is_one_line(cluster: dict[str, str], tmp_path: Path) -> None:
+    asked_for = [*TINY, "max_epochs=1,2", f"outputs={tmp_path}", SLURM, "-m"]
+    done = run("train.py", *asked_for, "hydra.launcher.partition=nope", **cluster)
+    assert done.returncode == 1 and not done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: SLURM does not take the jobs:") and "nope" in line
+
+
 def ids(outputs: Path) -> list[str]:
     """What SLURM calls the jobs of the only grid there."""
     (kept,) = outputs.glob("grids/*/array.json")

@@ -6,7 +6,9 @@ whether it still waits or runs from ``squeue``: the records that ``sacct`` reads
 small clusters.
 """
 
+import contextlib
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -92,7 +94,11 @@ class Launcher(SlurmLauncher):
         return ids
 
     def submit(self, asked: Mapping[int, list[str]]) -> dict[int, str]:
-        """Submit jobs as arrays, as large as SLURM takes them; their ids, by number."""
+        """Submit jobs as arrays, as large as SLURM takes them; their ids, by number.
+
+        Raises:
+            LeanvitError: SLURM does not take them.
+        """
         if not asked:
             return {}
         import submitit  # late: it is slow
@@ -109,7 +115,12 @@ class Launcher(SlurmLauncher):
         for numbers in batched(asked, largest_array()):
             given = ([asked[number], "hydra.sweep.dir", number, f"job_id_for_{number}", state]
                      for number in numbers)  # fmt: skip
-            submitted = executor.map_array(self, *zip(*given, strict=True))
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):  # what the error says, too
+                    submitted = executor.map_array(self, *zip(*given, strict=True))
+            except submitit.core.utils.FailedJobError as error:
+                said = " ".join(str(error).split())
+                raise LeanvitError(f"SLURM does not take the jobs: {said}") from None
             ids |= {number: job.job_id for number, job in zip(numbers, submitted, strict=True)}
         return ids
 
