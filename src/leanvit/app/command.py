@@ -52,6 +52,8 @@ def train(command: str) -> None:
         if in_grid and grid_folder.is_halted(folder.parent, images):
             return
         try:
+            launcher = settings.runtime.choices["hydra/launcher"]
+            grid.check_counts(composed.get("parallel", 1), launcher, in_grid)
             asked = read(composed)
             if in_grid and speaks:
                 grid_folder.begin(folder, asked.run_dir)

@@ -18,6 +18,7 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 
@@ -64,6 +65,25 @@ def at_once(parallel: Any, accelerator: str, strategy: str = "auto") -> int:
 OmegaConf.register_resolver("at_once", at_once, replace=True)
 
 
+def check_counts(parallel: Any, launcher: str, in_grid: bool) -> None:
+    """See that what is said of how jobs are run is heard.
+
+    Raises:
+        HydraException: there is no grid, or its jobs run elsewhere.
+    """
+    if not in_grid and launcher != "local":
+        raise HydraException(f"hydra/launcher={launcher} runs grids: add -m, also for one job")
+    if parallel in (1, "auto"):
+        return
+    if not in_grid:
+        raise HydraException(f"parallel={parallel} is of the jobs of a grid: add -m")
+    if launcher != "local":
+        raise HydraException(
+            f"parallel={parallel} is of jobs on this machine: leave it out with "
+            f"hydra/launcher={launcher}"
+        )
+
+
 def mode() -> str | None:
     """What the command line makes of ``hydra.mode`` without ``-m``."""
     given = [each for each in sys.argv if each.startswith("sweep=")]
@@ -95,7 +115,9 @@ class Comparison(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
+        launcher = OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher", default="local")
         try:
+            check_counts(config.get("parallel", 1), launcher, in_grid=True)
             folder.mkdir(parents=True, exist_ok=True)
             _held.enter_context(only_process_in(folder))
             grid_folder.forget(folder)
@@ -103,7 +125,7 @@ class Comparison(Callback):
                 module, _, name = str(part.get("_target_")).rpartition(".")
                 if module.startswith("leanvit."):  # Hydra looks among plugins alone
                     Plugins.instance().register(getattr(importlib.import_module(module), name))
-        except (LeanvitError, OSError) as error:  # Hydra would make a warning of it
+        except (LeanvitError, HydraException, OSError) as error:  # Hydra would make a warning of it
             sys.exit(words.say(error))
         # jobs of fresh processes find leanvit, also where it is not installed
         paths = [str(names.ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
