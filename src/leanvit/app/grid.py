@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,8 @@ class Comparison(Callback):
                     Plugins.instance().register(getattr(importlib.import_module(module), name))
         except (LeanvitError, HydraException, OSError) as error:  # Hydra would make a warning of it
             sys.exit(words.say(error))
+        # joblib begins a new process where one has grown, as by what its first training imports
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
         # jobs of fresh processes find leanvit, also where it is not installed
         paths = [str(names.ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)
