@@ -279,6 +279,21 @@ def test_the_exit_status_of_a_grid(
     assert ended(sweep) == 1  # no job left anything: whatever ran them did not
 
 
+def test_a_table_is_kept_also_where_its_reader_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By ``| head -1``: Rich ends the process then."""
+
+    def gone(*given: object) -> None:
+        raise SystemExit(1)
+
+    sweep = leave_jobs(tmp_path)
+    (sweep / grids.SEARCHED).write_text("two trials")
+    monkeypatch.setattr("leanvit.evaluation.comparison.table.print_table", gone)
+    assert ended(sweep) == 1
+    assert "two trials" in (sweep / "comparison.md").read_text()
+
+
 def test_what_an_earlier_call_left_is_no_job_of_this_one(tmp_path: Path) -> None:
     sweep = leave_jobs(tmp_path)
     asked = {"task": ["loss=ce,focal", "seed=0,1", "model=vit"]}

@@ -4,12 +4,15 @@ import errno
 import os
 import shlex
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from composed import config_of, request_of
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from scripts import ROOT
 
 from leanvit.app import request, words
 from leanvit.errors import LeanvitError
@@ -178,3 +181,23 @@ def test_a_path_that_one_line_cannot_show_is_quoted_for_a_shell() -> None:
     shown = words.explain(caught.value).partition(" want quotes: ")[2]
     said = subprocess.run(["bash", "-c", f"printf %s {shown}"], capture_output=True, check=True)
     assert request.parse([os.fsdecode(said.stdout)]) == {"data.source": value}
+
+
+CLOSED = """
+import subprocess, sys
+from leanvit.app import words
+
+words.speak_any_encoding()
+with open(sys.argv[1], "w") as kept:
+    print("lost")
+    subprocess.run(["sh", "-c", "echo lost; echo lost >&2"], check=True)
+    print("kept", file=kept)
+"""
+
+
+def test_what_nobody_can_read_goes_into_no_file(tmp_path: Path) -> None:
+    """Standard output and error were closed, as some that run commands by the clock do."""
+    kept = tmp_path / "kept"
+    given = ["sh", "-c", 'exec "$0" "$@" >&- 2>&-', sys.executable, "-c", CLOSED, str(kept)]
+    subprocess.run(given, check=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
+    assert kept.read_text() == "kept\n"

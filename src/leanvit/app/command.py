@@ -97,7 +97,7 @@ def spoken(main: Callable[[], None]) -> None:
         with processes.stoppable():
             main()
     except BrokenPipeError:  # head or less read enough: no error, and nobody there to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        words.hush(sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except (Exception, KeyboardInterrupt, processes.Stopped) as error:
         if ranks.is_rank() and not isinstance(error, Exception):

@@ -173,18 +173,21 @@ def show(command: str, jobs: Sequence[Job], grid: Path | None = None) -> None:
     evaluated, damaged = sort_out([path for path in finished if Run(path).is_evaluated])
     failed += damaged
     if command == "train" and grid:
-        tables = compare(evaluated)
-        print_table(tables, failed)  # also where the disk has no room for it
-        write_tables(tables, failed, grid / "comparison")
-        if (told := grid / SEARCHED).exists():
-            text = told.read_text(encoding="utf-8")
+        tables, told = compare(evaluated), grid / SEARCHED
+        text = told.read_text(encoding="utf-8") if told.exists() else ""
+        try:
+            print_table(tables, failed)  # also where the disk has no room for it
             print(text, end="")
-            with (grid / "comparison.md").open("a", encoding="utf-8") as table:
-                table.write(f"\n## Search\n\n{text}")
-        if tables:
-            from leanvit.app.page import write_page
+        finally:  # also where head has read enough
+            write_tables(tables, failed, grid / "comparison")
+            if text:
+                with (grid / "comparison.md").open("a", encoding="utf-8") as table:
+                    table.write(f"\n## Search\n\n{text}")
+            if tables:
+                from leanvit.app.page import write_page
 
-            write_page(tables, failed, grid / "comparison")
+                write_page(tables, failed, grid / "comparison")
+        if tables:
             print(f"{grid}/comparison.html")
         print(f"{grid}/comparison.md")
         return

@@ -26,11 +26,25 @@ PLAIN = {"–": "-", "−": "-", "→": "->", "←": "<-", "±": "+-", "…": ".
 
 
 def speak_any_encoding() -> None:
-    """Let standard output and error take any text: what their encoding lacks is written plainly."""
+    """Let standard output and error take any text: what their encoding lacks is written plainly,
+    and where one is closed, nobody reads it; else the next file that is opened took its number."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            hush(number)
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
     codecs.register_error("plain", _plainly)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="plain")
+
+
+def hush(number: int) -> None:
+    """Let what is written to a file, by its number, be read by nobody."""
+    nobody = os.open(os.devnull, os.O_RDWR)
+    if nobody != number:
+        os.dup2(nobody, number)
+        os.close(nobody)
+    os.set_inheritable(number, True)
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:
