@@ -109,6 +109,17 @@ def test_a_second_process_waits_outside(tmp_path: Path) -> None:
     assert not (request.run_dir / "error.txt").exists()  # the other process is well
 
 
+def test_what_another_process_has_just_finished_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a look at the directory and its lock lie seconds of imports."""
+    request = replace(request_of(*SMALL, f"outputs={tmp_path}"), finished="done.json")
+    request.run_dir.mkdir(parents=True)
+    (request.run_dir / "done.json").write_text("{}")
+    monkeypatch.setattr(jobs, "work_of", lambda command: pytest.fail("it was done again"))
+    assert jobs.run_job("train", request) == jobs.Job(request.run_dir, None)
+
+
 def test_a_job_that_slurm_began_again_waits_for_the_one_it_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -120,6 +120,8 @@ def run_job(command: str, request: Request) -> Job:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         with only_process_in(run_dir) if ranks.is_first_rank() else contextlib.nullcontext():
+            if request.is_finished and not ranks.is_rank():  # by another process, just now
+                return Job(run_dir, None)
             try:
                 for note in ("error.txt", STOPPED):
                     (run_dir / note).unlink(missing_ok=True)
