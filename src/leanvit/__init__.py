@@ -1,17 +1,20 @@
 """leanvit: vision transformers on small, imbalanced image sets, compared honestly."""
 
+import os
 from typing import TYPE_CHECKING
 
 from leanvit import models
 
 if TYPE_CHECKING:
-    from leanvit.evaluation.measure.predict import Trained
+    from leanvit.evaluation.measure.trained_net import TrainedNet
 
 __all__ = ["load", "models"]
 
 
-def load(run: str, checkpoint: str = "best") -> "Trained":
-    """The trained net of a run directory, in evaluation mode, with what it needs to classify.
+def load(run: str | os.PathLike, checkpoint: str = "best") -> "TrainedNet":
+    """The trained net of a run directory, an ``nn.Module`` in evaluation mode on the CPU that knows
+    its classes and how its images are prepared; see
+    :class:`leanvit.evaluation.measure.trained_net.TrainedNet`.
 
     Args:
         run: the directory, from here or from the repository's root.
@@ -22,7 +25,6 @@ def load(run: str, checkpoint: str = "best") -> "Trained":
     """
     from leanvit.app.finished import find  # Hydra and torch are imported for this alone
     from leanvit.app.nets import load_run
+    from leanvit.evaluation.measure.trained_net import TrainedNet
 
-    trained = load_run(find(run), checkpoint)
-    trained.net.eval()
-    return trained
+    return TrainedNet(load_run(find(os.fspath(run)), checkpoint))

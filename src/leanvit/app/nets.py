@@ -221,13 +221,14 @@ def load_run(run: Run, checkpoint: str = "best", precision: str | None = None) -
             f"{', '.join(found)}, not for {', '.join(classes)}"
         )
     about = saved["mean"], saved["std"], classes, run.config.data.image_size
+    fit = run.config.data.get("fit", "stretch")
     if run.config.get("quantized"):
         file = load_file(run.path)
         if contents.get("file_checksum", file.checksum) != file.checksum:
             raise LeanvitError(
                 f"the ONNX file of {run.path} is damaged: delete that folder and quantise again"
             )
-        return Trained(file, *about, bfloat16=False)
+        return Trained(file, *about, False, fit)
     try:
         net = _as_saved(run.config, saved, len(classes))
     except LeanvitError as error:
@@ -238,7 +239,7 @@ def load_run(run: Run, checkpoint: str = "best", precision: str | None = None) -
     check_match(path, weights, net.state_dict())
     net.load_state_dict(weights)
     precision = precision or run.told.get("training", {}).get("precision", "32-true")
-    return Trained(net, *about, bfloat16="bf16" in precision)
+    return Trained(net, *about, "bf16" in precision, fit)
 
 
 def _as_saved(config: DictConfig, saved: dict[str, Tensor], num_classes: int) -> nn.Module:

@@ -47,29 +47,41 @@ def endings() -> frozenset[str]:
 def decode(file: Any, image_size: int, fit: Fit = "stretch") -> np.ndarray:
     """One image file as RGB uint8 (image_size, image_size, 3).
 
-    Turned as its EXIF data say, what is transparent on white, 16 bits scaled by their range (of
-    a PNG or TIFF in colour Pillow reads the high byte alone, at most one less), of several frames
-    or pages the first. Another shape is resized bilinearly: stretched; cropped, to
-    the largest square in its middle; or padded with white.
+    Another shape than a square is resized bilinearly: stretched; cropped, to the largest square in
+    its middle; or padded with white.
 
     Raises:
         ValueError: pixels without a known range: floats, signed or 32-bit integers.
         OSError, SyntaxError: whatever Pillow says of a file that is no image.
         Image.DecompressionBombError: more than 179 megapixels.
     """
+    with opened(file) as image:
+        return squared(image, image_size, fit)
+
+
+def opened(file: Any) -> Image.Image:
+    """An image file as Pillow opens it; see :func:`decode` for what is raised."""
     try:
-        image = Image.open(file, formats=formats())
+        return Image.open(file, formats=formats())
     except UnidentifiedImageError:  # whose own words name an object in memory
         raise OSError(
             "Pillow finds no image in it, or none that it can read: save it as 8-bit RGB"
         ) from None
-    with image:
-        image.load()  # some formats know their orientation and transparency only then
-        turn = _turn(image)
-        rgb = _opaque(_in_bytes(image))
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-    return np.array(_square(rgb, image_size, fit))
+
+
+def squared(image: Image.Image, image_size: int, fit: Fit = "stretch") -> np.ndarray:
+    """What :func:`decode` makes of an open image, which stays as it is."""
+    return np.array(_square(upright(image), image_size, fit))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """RGB of the same shape: turned as its EXIF data say, what is transparent on white, 16 bits
+    scaled by their range (of a PNG or TIFF in colour Pillow reads the high byte alone, at most one
+    less), of several frames or pages the first."""
+    image.load()  # some formats know their orientation and transparency only then
+    turn = _turn(image)
+    rgb = _opaque(_in_bytes(image))
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

@@ -13,6 +13,7 @@ from leanvit.augment.none import NoAugment
 from leanvit.augment.normalise import normalise
 from leanvit.data.images import ImageSet
 from leanvit.data.loader import InOrder, make_loader
+from leanvit.data.pixels import Fit
 from leanvit.evaluation.measure.tta import TTA, views
 from leanvit.models.attention import fastest_attention
 
@@ -29,6 +30,7 @@ class Trained:
     classes: tuple[str, ...]
     image_size: int  # in pixels
     bfloat16: bool  # compute in bfloat16 autocast, as the training did
+    fit: Fit = "stretch"  # how images of another shape become squares
 
     def inputs(
         self, images: UInt8[Tensor, "batch 3 height width"], device: torch.device
