@@ -24,7 +24,7 @@ from leanvit.app import grid, grid_folder, jobs, names, processes, ranks, reques
 from leanvit.errors import LeanvitError
 
 CONF = names.CONF
-LISTS = ("run", "against", "what")  # in these values of one command a comma makes a list
+LISTS = ("run", "against", "what", "images")  # in these values of one command a comma makes a list
 # what a composed config may name for Hydra to build; of nets and data see leanvit.app.parts
 TRUSTED = ["leanvit.*", "lightning.pytorch.loggers.*", "hydra.*", "hydra_plugins.*"]
 HELP = {"-h", "--help"}
@@ -164,7 +164,7 @@ def as_list(argument: str) -> str:
         return argument
     if key not in LISTS:  # Hydra takes no second "="
         return f"{key}={_quoted(value)}" if "=" in value else argument
-    each_value = [value] if names.found(value).is_dir() else value.split(",")
+    each_value = [value] if names.found(value).exists() else value.split(",")
     return f"{key}=[{','.join(map(_quoted, each_value))}]"
 
 

@@ -81,12 +81,12 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(map(_no_formula, columns))
-    writer.writerows([_no_formula(row.get(column)) for column in columns] for row in rows)
+    writer.writerow(map(no_formula, columns))
+    writer.writerows([no_formula(row.get(column)) for column in columns] for row in rows)
     return file.getvalue()
 
 
-def _no_formula(value: Any) -> Any:
+def no_formula(value: Any) -> Any:
     """Text that a spreadsheet would compute, with the mark that makes it text; numbers stay."""
     text = str(value)
     if isinstance(value, int | float) or text.lstrip()[:1] not in ("=", "+", "-", "@"):

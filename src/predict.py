@@ -1,0 +1,13 @@
+"""Classify images without labels, as a finished run learnt to.
+
+    python src/predict.py run=outputs/... images=photos
+    python src/predict.py run=outputs/... 'images=photos/**/*.jpg' tta=flip
+    python src/predict.py run=outputs/... images=a.jpg,b.png output=answers
+
+Writes predictions.csv and least_certain.html into predicted/ of the run, or into output=.
+"""
+
+from leanvit.app.command import ask
+
+if __name__ == "__main__":
+    ask("predict", __doc__)
