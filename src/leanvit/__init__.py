@@ -25,6 +25,10 @@ def load(run: str | os.PathLike, checkpoint: str = "best") -> "TrainedNet":
     """
     from leanvit.app.finished import find  # Hydra and torch are imported for this alone
     from leanvit.app.nets import load_run
+    from leanvit.evaluation.comparison.runs import read_run
     from leanvit.evaluation.measure.trained_net import TrainedNet
 
-    return TrainedNet(load_run(find(os.fspath(run)), checkpoint))
+    found = find(os.fspath(run))
+    if (found.path / "pretraining.json").exists():
+        read_run(found.path)  # says that it has no classes yet
+    return TrainedNet(load_run(found, checkpoint))

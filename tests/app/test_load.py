@@ -1,5 +1,6 @@
 """A trained net in Python."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,13 @@ def wrong(net: TrainedNet) -> dict[str, Callable[[], object]]:
         "cannot read image nowhere.png": lambda: net.predict("nowhere.png"),
         "cannot read .*mode=F.* no known range": lambda: net.predict(Image.new("F", (4, 4))),
     }
+
+
+def test_what_was_pretrained_classifies_nothing(vit_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(vit_run, tmp_path / "run")
+    (run / "metrics.json").rename(run / "pretraining.json")
+    with pytest.raises(LeanvitError, match="was pretrained and classifies nothing yet"):
+        leanvit.load(run)
 
 
 def test_what_is_no_image_is_said(vit_run: Path) -> None:

@@ -9,10 +9,13 @@ import pytest
 import torch
 from fake_runs import write_failed_run
 from image_trees import write_image
+from rich.cells import cell_len
 from scripts import ROOT, call
 from unlabelled import odd_images, wanted
 
 from leanvit.app.finished import Run
+from leanvit.app.predict import summarise
+from leanvit.evaluation.measure.answers import Answer, Tally
 
 pytestmark = pytest.mark.xdist_group("trained")  # one fixture for all
 
@@ -147,3 +150,16 @@ def test_what_cannot_be_is_one_line(run: Path, tmp_path: Path, monkeypatch) -> N
     (run / "metrics.json").rename(run / "pretraining.json")
     assert "was pretrained and classifies nothing yet" in refused(f"run={run}", image)
     assert not (run / "predicted").exists()
+
+
+def test_long_names_fit_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    classes = ["长" * 60, "w" * 90, "[red]x[/red]", *map(str, range(30))]
+    tally = Tally(3)
+    ranked = [[(classes[k], 0.5), (classes[k + 1], 0.4)] for k in (0, 1, 2, 25)]
+    answers = (Answer(Path("图" * 50, f"{k}.jpg"), each) for k, each in enumerate(ranked))
+    assert len(list(tally.seen(answers))) == 4 and len(tally.least_certain()) == 3
+    summarise(tally, classes, "run")
+    out = capsys.readouterr().out
+    assert max(map(cell_len, out.splitlines())) <= 80
+    for words in ("长…", "w…", "[red]x[/red]", "图0.jpg", "and 0 images of 13 other classes"):
+        assert words in out, words

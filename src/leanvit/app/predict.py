@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Ge, Le
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from leanvit.app import names
@@ -116,11 +117,12 @@ def name_unread(tally: Tally, others: Sequence[Path]) -> None:
 def summarise(tally: Tally, classes: Sequence[str], name: str) -> None:
     """Print how many images got each class, and which are the least certain."""
     console = Console(width=None if sys.stdout.isatty() else 80)
-    say(console, f"{tally.num_images:,} images, classified by {name}")
+    plural = "" if tally.num_images == 1 else "s"
+    say(console, f"{tally.num_images:,} image{plural}, classified by {name}")
     order = sorted(classes, key=lambda label: -tally.counts[label])
     rows = [
         {
-            "class": label,
+            "class": beginning(label, 44),
             "images": f"{(num := tally.counts[label]):,}",
             "share %": percent(num / tally.num_images),
             "certainty %": percent(tally.certainty[label] / num if num else None),
@@ -134,12 +136,13 @@ def summarise(tally: Tally, classes: Sequence[str], name: str) -> None:
     say(console, "")
     least = []
     for path, ranked, _ in tally.least_certain()[:NUM_SHOWN]:
-        texts = [f"{label} {percent(value)} %" for label, value in ranked[:2]]
-        cells = (shortened(str(path)), *texts)
+        texts = [f"{beginning(label, 15)} {percent(value)} %" for label, value in ranked[:2]]
+        cells = (beginning(str(path)[::-1], 30)[::-1], *texts)  # of a path the end
         least.append(dict(zip(("image", "likeliest", "second"), cells, strict=True)))
     show(console, "The least certain", least, tuple(least[0]))
 
 
-def shortened(name: str, length: int = 32) -> str:
-    """The end of a long name."""
-    return name if len(name) <= length else f"…{name[1 - length :]}"
+def beginning(name: str, width: int) -> str:
+    """What of a name fits so many places of the terminal."""
+    name = visible(name)
+    return name if cell_len(name) <= width else f"{set_cell_size(name, width - 1).rstrip()}…"

@@ -94,6 +94,7 @@ def _figure(path: Path, ranked: Sequence[tuple[str, float]]) -> str:
 def _image(path: Path) -> str:
     try:
         with opened(io.BytesIO(read_file(path))) as image:
+            image.draft("RGB", (2 * SIDE, 2 * SIDE))  # of a large JPEG not every pixel
             thumbnail = upright(image)
     except Exception:  # it was read before, and went since
         return '<div class="none">no longer there</div>'
