@@ -4,7 +4,8 @@
     python src/predict.py run=outputs/... 'images=photos/**/*.jpg' tta=flip
     python src/predict.py run=outputs/... images=a.jpg,b.png output=answers
 
-Writes predictions.csv and least_certain.html into predicted/ of the run, or into output=.
+Writes predictions.csv and least_certain.html into predicted/ of the run, or into output=. A file
+that cannot be read stops nothing: it is named, and its line of the table says why.
 """
 
 from leanvit.app.command import ask

@@ -39,7 +39,7 @@ def find_images(given: Sequence[str]) -> tuple[list[Path], list[Path]]:
             f"images={','.join(map(str, given))} holds no image that Pillow reads"
             f"{there and f', but {there}'}: give a folder, a glob or files"
         )
-    return list(images), list(others)
+    return list(images), [path for path in others if path not in images]
 
 
 def _meant(given: str) -> list[Path]:
