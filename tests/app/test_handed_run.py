@@ -26,6 +26,7 @@ COMMANDS = [
     ("compress.py", "run={run}", "method=export", "trainer=cpu"),
     ("benchmark.py", "run={run}", "device=cpu", "output={run}/out"),
     ("visualize.py", "run={run}", "device=cpu"),
+    ("predict.py", "run={run}", "images={run}/config.yaml", "device=cpu"),
 ]  # fmt: skip
 PROOF = "proof"
 
