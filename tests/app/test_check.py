@@ -134,6 +134,8 @@ def finished(folder: Path) -> Path:
         "data.num_train=0",
         "data.image_size=0",
         "data.imbalance=exp:0",
+        "data.fraction=0",
+        "data.fraction=1.5",
         "data.imbalance=exp:10 data.imbalance_seed=-1",
         "lightweight=tome lightweight.r=8.5",
         "lightweight=early_exit lightweight.after=x",

@@ -16,6 +16,7 @@ from leanvit.app import quick  # noqa: F401  (before Lightning is imported)
 from leanvit.augment.normalise import normalise
 from leanvit.augment.partners import with_partners
 from leanvit.contracts import InitialisedByImages, Mix
+from leanvit.data.fraction import part_of_each_class
 from leanvit.data.images import ImageSet, Splits
 from leanvit.data.long_tail import long_tail
 from leanvit.data.split import with_validation
@@ -25,7 +26,7 @@ from leanvit.training.classifier import Classifier
 from leanvit.training.data_module import ImageDataModule
 from leanvit.values import PositiveShare, offered
 
-CUT = ("imbalance", "imbalance_seed")  # of every data set, and no constructor's
+CUT = ("imbalance", "imbalance_seed", "fraction")  # of every data set, and no constructor's
 
 
 def make(chosen: DictConfig, where: str, **offers: Any) -> Any:
@@ -84,11 +85,15 @@ def load_splits(config: DictConfig) -> Splits:
     """What the data source of a config gives."""
     whole = OmegaConf.masked_copy(config.data, [key for key in config.data if key not in CUT])
     splits = make(whole, "data")
-    if config.data.get("imbalance") is None:
-        return splits
-    train = long_tail(splits.train, str(config.data.imbalance), config.data.imbalance_seed)
-    source = f"{splits.source}, cut to a long tail {config.data.imbalance}"
-    return replace(splits, train=train, source=source)
+    if (imbalance := config.data.get("imbalance")) is not None:
+        tail = long_tail(splits.train, str(imbalance), config.data.imbalance_seed)
+        source = f"{splits.source}, cut to a long tail {imbalance}"
+        splits = replace(splits, train=tail, source=source)
+    if (fraction := config.data.get("fraction", 1.0)) != 1:
+        part = part_of_each_class(splits.train, fraction)
+        source = f"{splits.source}, {100 * fraction:g} % of its training images"
+        splits = replace(splits, train=part, source=source)
+    return splits
 
 
 def build_data(config: DictConfig, splits: Splits) -> ImageDataModule:

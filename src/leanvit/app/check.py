@@ -19,6 +19,7 @@ from leanvit.app.loggers import check_logger
 from leanvit.app.nets import build_net, take_over_method, without_file, wrap
 from leanvit.app.parts import check_parts
 from leanvit.app.request import Request
+from leanvit.data.fraction import part_of_each_class
 from leanvit.data.long_tail import long_tail, parse_imbalance
 from leanvit.data.split import with_validation
 from leanvit.device import find_device
@@ -136,6 +137,8 @@ def check_values(config: DictConfig) -> None:
         parse_imbalance(str(cut["imbalance"]))
     if cut["imbalance_seed"] is not None:
         values.check(long_tail, {"seed": cut["imbalance_seed"]}, "data.imbalance_")
+    if cut["fraction"] is not None:
+        values.check(part_of_each_class, {"fraction": cut["fraction"]}, "data.")
     values.check(taker, data, "data.")
     for part in ("augment", "optimizer", "scheduler"):
         make(config[part], part)

@@ -198,6 +198,7 @@ def _put_in_todays_words(config: DictConfig) -> None:
     if config.get("data"):
         config.data.setdefault("imbalance", None)
         config.data.setdefault("imbalance_seed", 0)
+        config.data.setdefault("fraction", 1.0)
         if config.data.get("_target_") == "leanvit.data.folder.folder":
             config.data.setdefault("fit", "stretch")
     if (config.get("model") or {}).get("attention") == "flex":  # the same function by sdpa

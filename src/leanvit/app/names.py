@@ -35,6 +35,7 @@ NO_CHOICE_OF_DATA = ("data_dir", "memory_gib")
 CAME_LATER: dict[str, Any] = {
     "accumulate": 1,
     "data.fit": "stretch",
+    "data.fraction": 1.0,
     "model.stage_depth": 2,
     "patience": None,
     "trainer.num_nodes": 1,
