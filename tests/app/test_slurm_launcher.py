@@ -81,6 +81,23 @@ def test_a_job_without_a_word_is_told_of(tmp_path: Path) -> None:
     )
 
 
+def test_jobs_that_a_full_disk_left_out_are_not_lost(tmp_path: Path) -> None:
+    def submit(asked: Mapping[int, list[str]]) -> dict[int, str]:
+        for number in (0, 1):
+            grid_folder.begin(tmp_path / str(number), tmp_path / "run")
+        grid_folder.leave(tmp_path / "0", Job(tmp_path, "no space left"))
+        grid_folder.halt(tmp_path, "shapes")
+        return {number: f"9_{number}" for number in asked}
+
+    queue = Queue(tmp_path, held=[set()])
+    queue.submit = submit  # type: ignore[method-assign]
+    queue.launch([["seed=0"], ["seed=1"], ["seed=2"]], 0)
+    first, second = grid_folder.left(tmp_path)  # the third never began
+    assert first.error == "no space left" and "without a word" in str(second.error)
+    grid_folder.forget(tmp_path)
+    assert not list(tmp_path.glob("*/begun.txt"))
+
+
 def test_wait_is_true_or_false(tmp_path: Path) -> None:
     queue = Queue(tmp_path, held=[])
     queue.config.wait = "maybe"

@@ -89,6 +89,11 @@ def is_halted(folder: Path, images: str) -> bool:
     return mark in _halted or mark.exists()
 
 
+def is_left_out(folder: Path) -> bool:
+    """Whether a job has not begun in this call because an earlier one stopped the grid."""
+    return not (folder / "begun.txt").exists() and any(folder.parent.glob(".halted-*"))
+
+
 def _mark(folder: Path, images: str) -> Path:
     return folder / f".halted-{hashlib.sha256(images.encode()).hexdigest()[:8]}"
 
@@ -113,7 +118,7 @@ def left(folder: Path) -> list[Job]:
 
 def forget(folder: Path) -> None:
     """Remove what jobs of an earlier call told."""
-    for pattern in ("*/job.json", ".halted-*"):
+    for pattern in ("*/job.json", "*/begun.txt", ".halted-*"):
         for path in folder.glob(pattern):
             path.unlink()
     _halted.clear()

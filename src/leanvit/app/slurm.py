@@ -169,8 +169,9 @@ def batched(numbers: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
 
 
 def tell_of_lost(folder: Path, job_id: str) -> None:
-    """A job that left no word has failed: it was cancelled, or ended with its node."""
-    if grid_folder.has_told(folder):
+    """A job that left no word has failed: it was cancelled, or ended with its node. Where the grid
+    was to stop, one that never began was left out."""
+    if grid_folder.has_told(folder) or grid_folder.is_left_out(folder):
         return
     log = folder.parent / ".submitit" / job_id
     line = f"the job left the queue without a word (its memory or node, or scancel): see {log}"
