@@ -81,7 +81,9 @@ def test_a_job_without_a_word_is_told_of(tmp_path: Path) -> None:
     )
 
 
-def test_jobs_that_a_full_disk_left_out_are_not_lost(tmp_path: Path) -> None:
+def test_jobs_that_a_full_disk_left_out_are_not_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     def submit(asked: Mapping[int, list[str]]) -> dict[int, str]:
         for number in (0, 1):
             grid_folder.begin(tmp_path / str(number), tmp_path / "run")
@@ -92,7 +94,8 @@ def test_jobs_that_a_full_disk_left_out_are_not_lost(tmp_path: Path) -> None:
     queue = Queue(tmp_path, held=[set()])
     queue.submit = submit  # type: ignore[method-assign]
     queue.launch([["seed=0"], ["seed=1"], ["seed=2"]], 0)
-    first, second = grid_folder.left(tmp_path)  # the third never began
+    assert "the grid stopped: 1 jobs have not begun" in capsys.readouterr().err
+    first, second = grid_folder.left(tmp_path)
     assert first.error == "no space left" and "without a word" in str(second.error)
     grid_folder.forget(tmp_path)
     assert not list(tmp_path.glob("*/begun.txt"))

@@ -67,6 +67,9 @@ class Launcher(SlurmLauncher):
             raise
         for number, job_id in ids.items():
             tell_of_lost(folder / str(number), job_id)
+        if left_out := sum(not grid_folder.has_told(folder / str(number)) for number in ids):
+            rest = f"{left_out} jobs have not begun, and the same command begins them"
+            print(f"the grid stopped: {rest}", file=sys.stderr)
         return [JobReturn(status=JobStatus.COMPLETED) for _ in asked]
 
     def keep(self, asked: Mapping[int, list[str]], ids: Mapping[int, str], folder: Path) -> None:
