@@ -62,6 +62,15 @@ def test_the_time_to_go_is_told_once_from_the_pace_of_the_first_steps(
     assert line == "about 30 min of training to go, validation not counted"  # 900 steps of 2 s
 
 
+@pytest.mark.parametrize(("seconds", "words"), [(4.0, "28 s"), (40.0, "5 min"), (2000.0, "3.9 h")])
+def test_an_epoch_leaves_a_line_with_what_is_left(seconds: float, words: str) -> None:
+    row = {"epoch": 3, "train_loss": 1.25, "val_accuracy": 0.5, "val_balanced_accuracy": 0.25,
+           "seconds": 3.5}  # fmt: skip
+    told = "train loss 1.250, val accuracy 0.5000, balanced 0.2500, 3.5 s"
+    assert callbacks._sentence(row, 10, seconds) == f"epoch 3/10: {told}, {words} to go"
+    assert callbacks._sentence({**row, "epoch": 10}, 10, seconds) == f"epoch 10/10: {told}"
+
+
 def test_rows_are_whole_or_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "history.csv"
     write_rows([{"epoch": 0, "lr": 0.1}], path)

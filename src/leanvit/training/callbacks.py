@@ -86,7 +86,8 @@ class History(L.Callback):
         log_row(trainer, row, step=trainer.global_step)
         self.keep(trainer)
         if trainer.is_global_zero and self.say:
-            print(_sentence(row, trainer.max_epochs), file=sys.stderr, flush=True)
+            whole = time.perf_counter() - self.start
+            print(_sentence(row, trainer.max_epochs, whole), file=sys.stderr, flush=True)
 
     def keep(self, trainer: L.Trainer) -> None:
         """Write the rows, if there are any."""
@@ -109,19 +110,27 @@ def _forecast(step_ends: Sequence[float], trainer: L.Trainer) -> str:
     pace = (step_ends[-1] - step_ends[WARM_STEPS]) / (len(step_ends) - 1 - WARM_STEPS)
     steps = int(trainer.estimated_stepping_batches) - trainer.global_step
     seconds = pace * trainer.accumulate_grad_batches * steps
-    words = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-    return f"about {words if seconds >= 60 else '1 min'} of training to go, validation not counted"
+    return f"about {_words(max(seconds, 60))} of training to go, validation not counted"
 
 
-def _sentence(row: dict[str, float], num_epochs: int | None) -> str:
+def _words(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _sentence(row: dict[str, float], num_epochs: int | None, seconds: float) -> str:
+    """Of an epoch that took so long, validation counted."""
     if "val_accuracy" in row:
         accuracy, balanced = row["val_accuracy"], row["val_balanced_accuracy"]
         validation = f"val accuracy {accuracy:.4f}, balanced {balanced:.4f}"
     else:  # a pretraining classifies nothing
         validation = f"val loss {row.get('val_loss', float('nan')):.4f}"
+    left = (num_epochs or 0) - int(row["epoch"])
+    to_go = f", {_words(left * seconds)} to go" if left > 0 else ""
     return (
         f"epoch {int(row['epoch'])}/{num_epochs}: train loss {row['train_loss']:.3f}, "
-        f"{validation}, {row['seconds']:.1f} s"
+        f"{validation}, {row['seconds']:.1f} s{to_go}"
     )
 
 
