@@ -29,6 +29,7 @@ TINY = {
     "vit_conv": ROW,
     "coatnet": {"dims": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "transformer_heads": 2},
     "swin": {"dim": 16, "depths": [1, 1, 1], "heads": [1, 2, 2]},
+    "timm": {"name": "vit_tiny_patch16_224"},  # a ResNet's branches begin with zero gradients
     "pvt": {"dims": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2]},
 }
 LARGE = ("vit_b_16", "swin_t")  # of one size only: they are wrapped without storage

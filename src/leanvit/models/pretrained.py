@@ -69,12 +69,7 @@ def load_weights(net: Any, path: Path, rename: Callable[[State], State]) -> None
     Raises:
         LeanvitError: not a state dict, or one of another net; the first keys are named.
     """
-    try:
-        found = rename(_read(path))
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise LeanvitError(
-            f"model.weights={path} is damaged or not a state dict in torchvision's names"
-        ) from error
+    found = read_weights(path, rename)
     wanted = net.state_dict(keep_vars=True)
     read, head = (
         {id(each) for each in some} for some in (head_parameters(net), net.head.parameters())
@@ -89,11 +84,22 @@ def load_weights(net: Any, path: Path, rename: Callable[[State], State]) -> None
         net.load_state_dict(found)
 
 
-def _read(path: Path) -> State:
-    try:  # mapped, not read: a net without storage only compares the shapes
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:  # a file of an older torch cannot be mapped
-        return torch.load(path, map_location="cpu", weights_only=True)
+def read_weights(path: Path, rename: Callable[[State], State] = dict) -> State:
+    """A state dict, in the names that ``rename`` gives it.
+
+    Raises:
+        LeanvitError: it is none, or damaged, or has not the names that ``rename`` wants.
+    """
+    try:
+        try:  # mapped, not read: a net without storage only compares the shapes
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # a file of an older torch cannot be mapped
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        return rename(state)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise LeanvitError(
+            f"model.weights={path} is damaged or not a state dict in the library's names"
+        ) from error
 
 
 def freeze(net: nn.Module, finetune: str) -> None:
