@@ -41,7 +41,9 @@ def keep(folder: Path, text: str) -> None:
     (folder / "array.json").write_text(text)
 
 
-def test_only_what_is_not_queued_is_submitted(tmp_path: Path) -> None:
+def test_only_what_is_not_queued_is_submitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     told = [{"number": 0, "overrides": ["seed=0", "wait=false"], "id": "7_0"},
             {"number": 1, "overrides": ["seed=1"], "id": "7_1"},
             {"number": 2, "overrides": ["seed=5"], "id": "7_2"}]  # fmt: skip
@@ -49,6 +51,7 @@ def test_only_what_is_not_queued_is_submitted(tmp_path: Path) -> None:
     queue = Queue(tmp_path, held=[{"7_0", "7_2"}, set(), {"7_0"}])
     grid_folder.leave(tmp_path / "0", Job(tmp_path, None))
     queue.launch([["seed=0"], ["seed=1"], ["seed=2"]], 0)
+    assert "1 jobs of an earlier call end first" in capsys.readouterr().err
     assert queue.submitted == [1, 2]  # 7_2 was another job, and is cancelled
     kept = {
         each["number"]: each["id"] for each in json.loads((tmp_path / "array.json").read_text())

@@ -91,6 +91,7 @@ class Launcher(SlurmLauncher):
         if ids:
             print(f"{len(ids)} jobs are in the queue: they are waited for", file=sys.stderr)
         if unknown := queued - set(ids.values()):  # the call ended before it could keep them
+            print(f"{len(unknown)} jobs of an earlier call end first", file=sys.stderr, flush=True)
             subprocess.run(["scancel", *unknown], check=False)
             while self.queued() & unknown:
                 time.sleep(1)
