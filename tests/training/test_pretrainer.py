@@ -123,8 +123,8 @@ def perturbed(net: nn.Module) -> nn.Module:
 
 def test_the_encoder_of_a_pretraining_is_handed_on() -> None:
     method = perturbed(small_mae())
-    found = encoder_weights(pretrainer(method).state_dict())
     fresh = small_vit(seed=1).to(memory_format=torch.channels_last).eval()
+    found = encoder_weights(pretrainer(method).state_dict(), fresh)
     own = fresh.state_dict()
     assert found.keys() == own.keys()
     fresh.load_state_dict({k: own[k] if k.startswith("head.") else found[k] for k in own})
@@ -141,6 +141,16 @@ def test_the_net_of_a_classification_is_handed_on() -> None:
         net, nn.CrossEntropyLoss(), NoMix(),
         torch.optim.AdamW, Cosine, HALF, HALF, classes=("a", "b", "c"),
     )  # fmt: skip
-    found = encoder_weights(classifier.state_dict())
+    found = encoder_weights(classifier.state_dict(), net)
     assert found.keys() == net.state_dict().keys()
     assert all(torch.equal(found[name], value) for name, value in net.state_dict().items())
+
+
+def test_a_net_may_call_its_parts_as_it_likes() -> None:
+    """Also as what stands around a net calls that."""
+    for name in ("net", "encoder"):
+        net = nn.ModuleDict({name: nn.Linear(2, 2)})
+        state = {f"net.{key}": value for key, value in net.state_dict().items()}
+        assert encoder_weights(state, net).keys() == net.state_dict().keys()
+        wrapped = {f"net.net.{key}": value for key, value in net.state_dict().items()}
+        assert encoder_weights(wrapped, net).keys() == net.state_dict().keys()

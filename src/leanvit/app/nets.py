@@ -107,7 +107,7 @@ def _load_pretrained(
     config = request.config
     path = run.path / "checkpoints" / "best.ckpt"
     contents = read_checkpoint(path)
-    found = folded(encoder_weights(contents["state_dict"]))
+    found = folded(encoder_weights(contents["state_dict"], net))
     method = make(config.classifier, "classifier") if request.classifier else None
     has_classes = tuple(contents.get("classes", ())) == classes
     keeps_head = bool(method and method.keeps_head)
@@ -249,7 +249,7 @@ def _as_saved(config: DictConfig, saved: dict[str, Tensor], num_classes: int) ->
     if config.get("classifier"):
         make(config.classifier, "classifier")(net)
     if config.get("pruned"):
-        resize(net, encoder_weights(saved))
+        resize(net, encoder_weights(saved, net))
     if (config.get("lightweight") or {}).get("teacher") is True:  # the net before training is gone
         config = changed(config, {"lightweight.teacher": False})
     return wrap(config, net)

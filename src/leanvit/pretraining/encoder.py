@@ -9,16 +9,17 @@ from leanvit.contracts import NetOfTokens
 from leanvit.errors import LeanvitError
 
 
-def encoder_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def encoder_weights(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
     """The weights of the net itself, by its own names, in the checkpoint of any run.
 
     Args:
         state: the ``state_dict`` of a checkpoint: ``net.encoder.<name>`` are the weights where a
             pretraining left it, ``net.net.<name>`` where a lightweighting method did, and
             ``net.<name>`` where a plain classification did.
+        net: one of these names, which may begin with ``net.`` themselves.
     """
-    prefixes = ("net.encoder.", "net.net.", "net.")
-    prefix = next(each for each in prefixes if any(name.startswith(each) for name in state))
+    prefixes, own = ("net.encoder.", "net.net.", "net."), list(net.state_dict())
+    prefix = max(prefixes, key=lambda each: sum(f"{each}{name}" in state for name in own))
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
