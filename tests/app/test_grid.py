@@ -289,7 +289,7 @@ def test_a_table_is_kept_also_where_its_reader_has_gone(
 
     sweep = leave_jobs(tmp_path)
     (sweep / grids.SEARCHED).write_text("two trials")
-    monkeypatch.setattr("leanvit.evaluation.comparison.table.print_table", gone)
+    monkeypatch.setattr("leanvit.evaluation.comparison.narrow_table.print_table", gone)
     assert ended(sweep) == 1
     assert "two trials" in (sweep / "comparison.md").read_text()
 

@@ -221,7 +221,7 @@ def test_a_preset_is_called_by_its_own_name(tmp_path: Path) -> None:
     run_dir = only_run(tmp_path / "outputs")
     assert run_dir.name.startswith("vit_small-ce-shuffle-")
     assert json.loads((run_dir / "metrics.json").read_text())["choices"]["model"] == "vit_small"
-    assert any(line.startswith("vit_small ") for line in done.stdout.splitlines())
+    assert " model=vit_small " in done.stdout
     second = request_of(f"pretrained={run_dir}", "trainer=cpu")
     check_training(second)  # though Hydra finds no such choice here
     assert second.run_dir.name.startswith("vit_small-ce-shuffle-")

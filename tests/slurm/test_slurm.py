@@ -97,7 +97,7 @@ def test_a_command_that_is_killed_waits_for_its_jobs_again(
     assert again.returncode == 0 and ids(tmp_path) == submitted, again.stderr
     histories = [path.read_text() for path in tmp_path.glob("shapes/*/history.csv")]
     assert [each.count("\n") for each in histories] == [101, 101]
-    assert "2 seeds" in " ".join(again.stdout.split())
+    assert "| 2 seeds |" in Path(again.stdout.split()[-1]).read_text()
 
 
 def test_a_job_that_leaves_no_word_has_failed(cluster: dict[str, str], tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_hundred_jobs(cluster: dict[str, str], tmp_path: Path) -> None:
     given = ["max_epochs=1", seeds, f"outputs={tmp_path}", "hydra.launcher.cpus_per_task=1"]
     done = run("train.py", *TINY, *given, SLURM, "-m", **cluster)
     assert done.returncode == 0, done.stderr
-    assert "100 seeds" in " ".join(done.stdout.split())
+    assert "| 100 seeds |" in Path(done.stdout.split()[-1]).read_text()
 
 
 def test_a_job_that_is_queued_again_goes_on_bit_by_bit(
