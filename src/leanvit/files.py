@@ -139,14 +139,15 @@ def _is_alive(process: int) -> bool:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write ``value`` as JSON, atomically; NaN and infinity, which JSON has not, as null."""
+    """Write ``value`` as JSON, atomically, see :func:`finite`."""
     with atomic_path(path) as part:
-        part.write_text(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+        part.write_text(json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same with null for NaN and infinity, which JSON has not."""
     if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
+        return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
+        return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -158,3 +161,10 @@ def test_what_is_not_finished_is_named(sides: Path) -> None:
     out = told(f"run={sides}", f"output={sides}/out")
     assert f"not finished: {run}: epoch 2 of 9" in " ".join(out.split())
     assert "## Not finished" in (sides / "out" / f"comparison-{sides.name}.md").read_text()
+
+
+def test_a_report_reads_files_without_torch() -> None:
+    """A page alone wants it, for the images."""
+    program = "import sys, leanvit.app.report; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    assert subprocess.run([sys.executable, "-c", program], env=environment).returncode == 0

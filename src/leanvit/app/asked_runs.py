@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from glob import has_magic
 from pathlib import Path
 
 from leanvit.app import grid_folder, names
@@ -10,10 +11,10 @@ from leanvit.app.finished import find
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.compare import settings_of, with_defaults
 from leanvit.evaluation.comparison.left_out import sort_out
-from leanvit.evaluation.comparison.reference import check_keys, chosen
+from leanvit.evaluation.comparison.reference import chosen
 from leanvit.evaluation.comparison.runs import Found, find_all, read_run
+from leanvit.values import nearest
 
-WILD = re.compile(r"[*?[]")
 MAX_LETTERS = 80  # of the name of a file
 
 
@@ -64,7 +65,7 @@ def _name(given: str | Sequence[str]) -> str:
 
 
 def _paths(given: str) -> list[Path]:
-    if not WILD.search(given) or names.found(given).is_dir():
+    if not has_magic(given) or names.found(given).is_dir():
         return [find(given).path]
     if found := _matches(given):
         return found
@@ -75,7 +76,7 @@ def _matches(given: str) -> list[Path]:
     """Directories that a glob means, from here or from the repository's root."""
     pattern = Path(given).expanduser()
     roots = [Path(pattern.anchor)] if pattern.is_absolute() else [Path(), names.ROOT]
-    for root in roots if WILD.search(given) else ():
+    for root in roots if has_magic(given) else ():
         found = root.glob(str(pattern.relative_to(pattern.anchor)))
         if folders := sorted(path.resolve() for path in found if path.is_dir()):
             return folders
@@ -99,7 +100,9 @@ def _chosen(runs: Sequence[Path], wanted: dict[str, str]) -> list[Path]:
     if not runs:
         raise LeanvitError("no finished run yet: python src/train.py makes one")
     told = {path: with_defaults(settings_of(read_run(path)), path, wanted) for path in runs}
-    check_keys(wanted, sorted({key for settings in told.values() for key in settings}))
+    known = {key for settings in told.values() for key in settings}
+    if missing := next((key for key in wanted if key not in known), None):
+        raise LeanvitError(f"no run tells {missing}=: {nearest(missing, known)}")
     if found := [path for path, settings in told.items() if chosen(settings, wanted)]:
         return found
     raise LeanvitError(

@@ -52,8 +52,9 @@ def train(command: str) -> None:
         if in_grid and grid_folder.is_halted(folder.parent, images):
             return
         try:
-            launcher = settings.runtime.choices["hydra/launcher"]
-            grid.check_counts(composed.get("parallel", 1), launcher, in_grid)
+            if not in_grid:  # of a grid it was asked once
+                launcher = settings.runtime.choices["hydra/launcher"]
+                grid.check_counts(composed.get("parallel", 1), launcher, in_grid)
             asked = read(composed)
             if in_grid and speaks:
                 grid_folder.begin(folder, asked.run_dir)

@@ -8,7 +8,6 @@ from rich.console import Console
 from leanvit.app import names
 from leanvit.app.asked_runs import question, runs_in
 from leanvit.app.finished import Run, outputs_of
-from leanvit.app.page import write_page
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.compare import compare
 from leanvit.evaluation.comparison.narrow_table import print_left_out, print_table
@@ -60,6 +59,8 @@ def run(
         write_tables(tables, found.failed, stem, found.unfinished)
         print_table(tables, found.failed, found.unfinished)
         if page:
+            from leanvit.app.page import write_page  # late: it imports torch, for the images
+
             write_page(tables, found.failed, stem, found.unfinished)
             print(f"{stem}.html")
     print(f"{stem}.md")

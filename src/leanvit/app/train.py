@@ -80,8 +80,8 @@ def finish(
     title = f"training images, {splits.source}"
     if config.figures:
         class_counts(counts, splits.train.classes, figures / "class_counts.png", title)
-    if config.figures and training.history:
-        learning_curves(training.history, figures / "learning_curves.png", training.best_epoch)
+        if training.history:
+            learning_curves(training.history, figures / "learning_curves.png", training.best_epoch)
     run = Run(run_dir)
     serve_target(run, training.precision, data.val, training.device, config.memory_gib)
     evaluate(

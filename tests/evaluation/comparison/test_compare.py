@@ -24,7 +24,7 @@ from leanvit.evaluation.comparison.intervals import (
 from leanvit.evaluation.comparison.narrow_table import print_table
 from leanvit.evaluation.comparison.rows import Table
 from leanvit.evaluation.comparison.runs import find_all, find_runs, read_history, read_run
-from leanvit.evaluation.comparison.table import to_csv, to_markdown, write_comparison
+from leanvit.evaluation.comparison.table import to_csv, to_markdown, write_tables
 
 
 def table_of(folder: Path, *runs: dict[str, Any]) -> Table:
@@ -404,7 +404,8 @@ def test_files_round_trip(tmp_path):
         write_fake_run(tmp_path / "runs" / "b", model="a|b", val_wrong=[3], test_wrong=range(5)),
     ]
     failed = [write_failed_run(tmp_path / "runs" / "c", "data folder x does not exist, say data=")]
-    tables = write_comparison(runs, failed, tmp_path / "out" / "comparison")
+    tables = compare(runs)
+    write_tables(tables, failed, tmp_path / "out" / "comparison")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "comparison.csv", "comparison.md", "comparison.tex", "progress-shapes.png",
     ]  # fmt: skip

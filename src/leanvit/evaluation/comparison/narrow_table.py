@@ -79,7 +79,8 @@ def left_out_lines(failed: Sequence[Path], unfinished: Sequence[Path]) -> list[s
 
 def _print_rows(table: Table, console: Console) -> None:
     rows = table.rows[:NUM_SHOWN]
-    cells = [_cells(table, number, row) for number, row in enumerate(rows)]
+    differing = [_differing(table, number) for number in range(len(rows))]
+    cells = [_cells(table, number, " ".join(items)) for number, items in enumerate(differing)]
     widths = [max(map(cell_len, "\n".join(column).split("\n")))
               for column in zip(COLUMNS, *cells, strict=True)]  # fmt: skip
     room = console.width - sum(widths) + widths[1] - 2 * len(widths) + 1
@@ -88,33 +89,34 @@ def _print_rows(table: Table, console: Console) -> None:
     for number, (name, width) in enumerate(zip(COLUMNS, widths, strict=True)):
         side: Literal["left", "right"] = "left" if number == 1 else "right"
         drawn.add_column(name, justify=side, width=width, no_wrap=True)
-    for row in cells:
-        row[1] = "\n".join(folded(row[1].split(" "), widths[1]))
+    for row, items in zip(cells, differing, strict=True):
+        row[1] = "\n".join(folded(items, widths[1]))
         drawn.add_row(*(escape(visible(cell)) for cell in row))
     width, console.width = console.width, max(console.width, sum(widths) + 2 * len(widths))
     console.print(drawn)
     console.width = width
 
 
-def _cells(table: Table, number: int, row: Row) -> list[str]:
-    differing = [each.replace(" ", "") for each in table.differs(number)]
-    if (more := len(differing) - NUM_ITEMS) > 1:
-        differing[NUM_ITEMS:] = [f"+{more}"]
-    if row.against not in (None, table.reference):
-        differing.insert(0, f"of {_number(row.against)}:")
+def _differing(table: Table, number: int) -> list[str]:
+    """What tells a row apart, the first of it, behind the number of the row that it is made of."""
+    items = [each.replace(" ", "") for each in table.differs(number)]
+    if (more := len(items) - NUM_ITEMS) > 1:
+        items[NUM_ITEMS:] = [f"+{more}"]
+    against = table.rows[number].against
+    return items if against in (None, table.reference) else [f"of {against + 1}:", *items]
+
+
+def _cells(table: Table, number: int, differing: str) -> list[str]:
+    row = table.rows[number]
     return [
         str(number + 1),
-        " ".join(differing),
+        differing,
         str(len(row.runs)),
         percent(row.validation),
         f"{percent(row.accuracy)}\n{interval(*row.interval, percent)}",
         _difference(row, number == table.reference),
         duration(row.seconds),
     ]
-
-
-def _number(index: int | None) -> int:
-    return 0 if index is None else index + 1
 
 
 def _difference(row: Row, is_reference: bool) -> str:

@@ -23,7 +23,7 @@ from leanvit.evaluation.comparison.narrow_table import left_out_lines
 from leanvit.evaluation.comparison.rows import Row, Table
 from leanvit.evaluation.comparison.runs import read_history, read_predictions, read_run
 from leanvit.evaluation.comparison.table import caption
-from leanvit.files import atomic_path
+from leanvit.files import atomic_path, finite
 
 BUDGET = 6_000_000  # bytes of predictions in one file
 NUM_EPOCHS = 400  # of a learning curve; of longer ones every second, third, ... epoch
@@ -61,7 +61,7 @@ def write_page(
                     for kind in ("html", "js"))  # fmt: skip
     parts = {
         "PLOTLY": get_plotlyjs(),
-        "DATA": json.dumps(_known(data), allow_nan=False).replace("<", "\\u003c"),
+        "DATA": json.dumps(finite(data), allow_nan=False).replace("<", "\\u003c"),
         "SCRIPT": script,
     }
     pieces = re.split(r"/\*([A-Z]+)\*/", html)
@@ -113,7 +113,6 @@ def _row(table: Table, number: int, row: Row) -> dict[str, Any]:
         "validation": row.validation,
         "test": row.accuracy,
         "interval": row.interval,
-        "over": row.interval_over,
         "against": row.against,
         "difference": found and [found.value, found.low, found.high],
         "verdict": found and found.verdict,
@@ -143,15 +142,6 @@ def _history(run: Path) -> dict[str, list[float | None]]:
     kept = sorted({*range(step - 1, len(rows), step), len(rows) - 1} - {-1})
     columns["spent"] = spent
     return {name: [values[index] for index in kept] for name, values in columns.items()}
-
-
-def _known(values: Any) -> Any:
-    """For JSON, which has no NaN: null."""
-    if isinstance(values, dict):
-        return {key: _known(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [_known(value) for value in values]
-    return None if isinstance(values, float) and not np.isfinite(values) else values
 
 
 def _number(text: str | None) -> float | None:

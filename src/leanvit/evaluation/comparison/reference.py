@@ -11,7 +11,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,14 +18,13 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from numpy import ndarray
 
-from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.intervals import Difference, paired_difference
 from leanvit.evaluation.comparison.rows import ALWAYS_SHOWN, STAGES, Row
 from leanvit.evaluation.comparison.runs import read_answers, read_config
 
 NUM_JUDGED = 100  # rows of a table; of so many differences five are shown by chance
 # choices that every remedy must beat, and "none"; another value is one step away from plain
-PLAIN = {"loss": ("ce",), "sampler": ("shuffle",), "pretrained": ()}
+PLAIN = {"loss": ("ce",), "sampler": ("shuffle",)}
 SINGLE_STEPS = ("loss", "sampler", "mix", "pretrained", *STAGES)
 ASKED = (*ALWAYS_SHOWN, *STAGES)  # what comparisons are usually about; the rest is the recipe
 # values of a config that change no result, or differ with the seed
@@ -67,19 +65,6 @@ def choose(rows: Sequence[Row], baseline: str | int) -> int | None:
 def chosen(settings: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     """Whether all that is wanted was chosen; "none" is what nothing was chosen from."""
     return all(settings.get(key, "none") == value for key, value in wanted.items())
-
-
-def check_keys(wanted: Mapping[str, str], known: Sequence[str]) -> None:
-    """See that each key tells at least one run apart.
-
-    Raises:
-        LeanvitError: none knows it.
-    """
-    for key in wanted:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-            raise LeanvitError(f"no run tells {key}=: {hint}")
 
 
 def _plainness(row: Row) -> tuple[bool, int, float]:

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from leanvit.evaluation.comparison.compare import compare
 from leanvit.evaluation.comparison.left_out import how_far, read_error
 from leanvit.evaluation.comparison.narrow_table import duration, order
 from leanvit.evaluation.comparison.reference import NUM_JUDGED
-from leanvit.evaluation.comparison.rows import Row, Sort, Table
+from leanvit.evaluation.comparison.rows import Row, Table
 from leanvit.evaluation.measure.metrics import SHOTS
 from leanvit.evaluation.tables import (
     csv_text,
@@ -31,19 +30,6 @@ from leanvit.evaluation.tables import (
 )
 
 SHOTS_COLUMN = "/".join(SHOTS) + " %"
-
-
-def write_comparison(
-    runs: Sequence[Path], failed: Sequence[Path], stem: Path, sort: Sort = "validation"
-) -> list[Table]:
-    """Compare finished runs and write what came out, see :func:`write_tables`.
-
-    Raises:
-        LeanvitError: a directory is not a finished run, or the files cannot be written.
-    """
-    tables = compare(runs, sort=sort)
-    write_tables(tables, failed, stem)
-    return tables
 
 
 def write_tables(
