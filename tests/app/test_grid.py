@@ -24,7 +24,6 @@ from scripts import (
     child_of,
     file_size_limit,
     fork,
-    no_figures,
     run,
     wait_until,
 )
@@ -44,8 +43,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], str
     outputs = tmp_path_factory.mktemp("grid")
     arguments = [*TINY, f"outputs={outputs}", "loss=ce,focal", "model.heads=2,5", "-m"]
     log = tmp_path_factory.mktemp("log") / "log"
-    with no_figures():
-        process = fork(log, "train.py", *arguments)
+    process = fork(log, "train.py", *arguments)
     # the first job dies as under the kernel's memory killer: its process is gone at once
     wait_until(process, log, "vit-ce-shuffle")
     os.kill(child_of(process), signal.SIGKILL)
@@ -64,6 +62,7 @@ def test_a_grid_finishes_around_failing_jobs(
     assert sum("24 is not divisible by heads 5" in text for text in errors.values()) == 2
     assert "Traceback" not in said and "not photographs" in said
     (finished,) = outputs.rglob("metrics.json")
+    assert not (finished.parent / "figures").exists()  # figures=auto: the page has them
     for name in ("comparison.md", "comparison.csv", "comparison.html"):
         (table,) = outputs.glob(f"grids/*/{name}")
         text = table.read_text()

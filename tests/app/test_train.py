@@ -30,6 +30,7 @@ from scripts import (
 )
 
 from leanvit.app import ranks
+from leanvit.app.build import draws_figures
 from leanvit.app.check import check_training
 from leanvit.app.finished import Run
 from leanvit.app.nets import load_run
@@ -321,3 +322,11 @@ def test_a_finished_net_takes_images_of_another_size(
     for name, value in old.items():
         if name.startswith("net."):
             assert torch.equal(value, new[f"net.{name}"])
+
+
+def test_only_the_figures_of_a_grids_short_jobs_are_left_out() -> None:
+    assert not draws_figures("auto", in_grid=True, seconds=9.9)
+    assert draws_figures("auto", in_grid=True, seconds=10)
+    assert draws_figures("auto", in_grid=False, seconds=0)
+    assert draws_figures(True, in_grid=True, seconds=0)
+    assert not draws_figures(False, in_grid=False, seconds=60)

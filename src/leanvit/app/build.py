@@ -193,3 +193,9 @@ def wants_compile(
     if compile != "auto":
         return compile
     return find_device(trainer["accelerator"]).type == "cuda" and max_epochs >= 20
+
+
+def draws_figures(figures: bool | Literal["auto"], in_grid: bool, seconds: float) -> bool:
+    """Whether a run's figures are drawn; "auto": not where a job of a grid was trained in less than
+    ten ``seconds``, a good part of which they take. The page of the grid shows the same."""
+    return not in_grid or seconds >= 10 if figures == "auto" else figures

@@ -14,7 +14,7 @@ from torch import nn
 
 from leanvit import values
 from leanvit.app import words
-from leanvit.app.build import CUT, late_epoch, make, target, wants_compile
+from leanvit.app.build import CUT, draws_figures, late_epoch, make, target, wants_compile
 from leanvit.app.loggers import check_logger
 from leanvit.app.nets import build_net, take_over_method, without_file, wrap
 from leanvit.app.parts import check_parts
@@ -24,7 +24,6 @@ from leanvit.data.long_tail import long_tail, parse_imbalance
 from leanvit.data.split import with_validation
 from leanvit.device import find_device
 from leanvit.errors import LeanvitError
-from leanvit.evaluation.measure.evaluate import evaluate
 from leanvit.training.data_module import ImageDataModule
 from leanvit.training.fit import fit
 from leanvit.training.parameter_groups import parameter_groups
@@ -125,7 +124,7 @@ def check_values(config: DictConfig) -> None:
         LeanvitError: and which they do not.
     """
     given: Any = OmegaConf.to_container(config, resolve=True)
-    for taker in (ImageDataModule, with_validation, fit, Trainable, wants_compile, evaluate):
+    for taker in (ImageDataModule, with_validation, fit, Trainable, wants_compile, draws_figures):
         single = {key: given[key] for key in values.annotations(taker) if key in given}
         values.check(taker, {k: v for k, v in single.items() if not isinstance(v, dict)})
     check_place(config)

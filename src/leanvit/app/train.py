@@ -9,7 +9,14 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from leanvit.app import loggers, names, provenance, ranks, words
-from leanvit.app.build import build_classifier, build_data, late_epoch, load_splits, make
+from leanvit.app.build import (
+    build_classifier,
+    build_data,
+    draws_figures,
+    late_epoch,
+    load_splits,
+    make,
+)
 from leanvit.app.check import check_training
 from leanvit.app.finished import STOPPED, Run
 from leanvit.app.jobs import keep_config
@@ -78,7 +85,8 @@ def finish(
     counts = data.train.class_counts.tolist()
     figures = run_dir / "figures"
     title = f"training images, {splits.source}"
-    if config.figures:
+    draws = draws_figures(config.figures, request.in_grid, training.seconds)
+    if draws:
         class_counts(counts, splits.train.classes, figures / "class_counts.png", title)
         if training.history:
             learning_curves(training.history, figures / "learning_curves.png", training.best_epoch)
@@ -92,7 +100,7 @@ def finish(
         source=splits.source,
         device=training.device,
         memory_gib=config.memory_gib,
-        figures=config.figures,
+        figures=draws,
         tell=lambda told: loggers.log_results(logger, told, run_dir),
         about={
             **provenance.provenance(
