@@ -24,7 +24,8 @@ from leanvit.device import find_device
 from leanvit.errors import LeanvitError
 from leanvit.training.classifier import Classifier
 from leanvit.training.data_module import ImageDataModule
-from leanvit.values import PositiveShare, offered
+from leanvit.training.time_budget import NEVER
+from leanvit.values import Positive, PositiveShare, offered
 
 CUT = ("imbalance", "imbalance_seed", "fraction")  # of every data set, and no constructor's
 
@@ -76,9 +77,9 @@ def target(path: str) -> Any:
         raise LeanvitError(f"_target_: there is no {path} ({error})") from error
 
 
-def late_epoch(start: PositiveShare, max_epochs: int) -> int:
-    """The epoch, from 0, with which the choices of ``late`` begin."""
-    return round(start * max_epochs)
+def late_epoch(start: PositiveShare, max_epochs: int, max_minutes: Positive | None = None) -> int:
+    """The epoch, from 0, with which the choices of ``late`` begin; of minutes the clock says it."""
+    return NEVER if max_minutes else round(start * max_epochs)
 
 
 def load_splits(config: DictConfig) -> Splits:
@@ -101,7 +102,9 @@ def build_data(config: DictConfig, splits: Splits) -> ImageDataModule:
     late: dict[str, Any] = {}
     if "sampler" in config.get("late", {}):
         late["late_sampler"] = make(config.late.sampler, "late.sampler")
-        late["late_epoch"] = late_epoch(config.late.start, config.max_epochs)
+        late["late_epoch"] = late_epoch(
+            config.late.start, config.max_epochs, config.get("max_minutes")
+        )
     splits = with_validation(splits, config.val_fraction, config.split_seed)
     return ImageDataModule(
         splits,
@@ -156,7 +159,7 @@ def build_classifier(
         classes=classes,
         late_loss=late_loss,
         late_mix=late_mix,
-        late_epoch=late_epoch(config.late.start, config.max_epochs),
+        late_epoch=late_epoch(config.late.start, config.max_epochs, config.get("max_minutes")),
         layer_decay=config.layer_decay,
         backbone_lr=config.backbone_lr,
         **of_every_training(config),
@@ -170,7 +173,9 @@ def of_every_training(config: DictConfig) -> dict[str, Any]:
         # the optimizer's own is set group by group
         "weight_decay": config.optimizer.get("weight_decay", 0.0),
         "gradient_clip": config.gradient_clip,
-        "compile_net": wants_compile(config.compile, config.max_epochs, config.trainer),
+        "compile_net": wants_compile(
+            config.compile, config.max_epochs, config.trainer, config.get("max_minutes")
+        ),
     }
 
 
@@ -187,12 +192,16 @@ def initialise(net: nn.Module, data: ImageDataModule, mean: Tensor, std: Tensor)
 
 
 def wants_compile(
-    compile: bool | Literal["auto"], max_epochs: int, trainer: Mapping[str, Any]
+    compile: bool | Literal["auto"],
+    max_epochs: int,
+    trainer: Mapping[str, Any],
+    max_minutes: Positive | None = None,
 ) -> bool:
     """``compile``, where "auto" means: on GPUs, if the training is long enough to repay it."""
     if compile != "auto":
         return compile
-    return find_device(trainer["accelerator"]).type == "cuda" and max_epochs >= 20
+    is_long = max_minutes >= 5 if max_minutes else max_epochs >= 20
+    return find_device(trainer["accelerator"]).type == "cuda" and is_long
 
 
 def draws_figures(figures: bool | Literal["auto"], in_grid: bool, seconds: float) -> bool:

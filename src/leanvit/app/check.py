@@ -45,6 +45,7 @@ def check_training(request: Request) -> None:
     check_values(config)
     if config.max_epochs == 0 and not (config.get("lightweight") and request.begins):
         raise LeanvitError("max_epochs=0 must be at least 1: only a net taken over may stay as is")
+    check_minutes(request)
     check_phases(config)
     net = try_net(config, num_classes=config.model.get("num_classes") or 10)
     if "lightweight.threshold" in request.given and config.lightweight.get("target") is not None:
@@ -175,6 +176,25 @@ def check_place(config: DictConfig) -> None:
         raise LeanvitError(f"trainer.devices={num}: one process has one device, add trainer=ddp")
 
 
+def check_minutes(request: Request) -> None:
+    """See that nothing counts epochs where minutes choose their number.
+
+    Raises:
+        LeanvitError: and what does.
+    """
+    config = request.config
+    if not (minutes := config.get("max_minutes")):
+        return
+    said = f"max_minutes={minutes} chooses the number of epochs"
+    for key in ("max_epochs", "patience"):
+        if key in request.given and request.given[key] is not None:
+            raise LeanvitError(f"{said}: leave out {key}={request.given[key]}")
+    for phase, where in ((config, ""), (config.late, "late.")):
+        key = f"{where}sampler.num_epochs"
+        if "num_epochs" in phase.get("sampler", {}) and key not in request.given:
+            raise LeanvitError(f"{said}, which this sampler wants to know: add {key}=")
+
+
 def check_phases(config: DictConfig) -> None:
     """Look at loss, sampler and mixing, of the beginning and of ``late``.
 
@@ -186,7 +206,7 @@ def check_phases(config: DictConfig) -> None:
     is_deferred = any(key in config.late for key in ("loss", "sampler", "mix"))
     # an end of mixing may lie beyond a training of an epoch or two
     has_to_come = "loss" in config.late or "sampler" in config.late
-    if has_to_come and not 0 < first < config.max_epochs:
+    if has_to_come and not config.max_minutes and not 0 < first < config.max_epochs:
         raise LeanvitError(
             f"late.start={config.late.start} of max_epochs={config.max_epochs} is epoch {first}: "
             "no epoch is left before it or after it"

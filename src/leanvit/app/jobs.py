@@ -92,7 +92,7 @@ def tell_of_shorter(command: str, request: Request) -> None:
     """More epochs are another training, whose rates fall slower: say so where one would think that
     a finished one goes on."""
     config, run_dir = request.config, request.run_dir
-    if run_dir.exists() or "max_epochs" not in request.config:
+    if run_dir.exists() or "max_epochs" not in config or config.get("max_minutes"):
         return
     if not (found := names.shorter(run_dir, config, request.choices, request.finished)):
         return

@@ -36,6 +36,7 @@ CAME_LATER: dict[str, Any] = {
     "accumulate": 1,
     "data.fit": "stretch",
     "data.fraction": 1.0,
+    "max_minutes": None,
     "model.stage_depth": 2,
     "patience": None,
     "trainer.num_nodes": 1,
@@ -143,6 +144,8 @@ def values_of(config: DictConfig, choices: Mapping[str, str | None]) -> dict[str
         values["model"]["weights"] = full_path(values["model"]["weights"])
     if values.get("pretrained"):
         values["pretrained"] = str(found(values["pretrained"]))
+    if values.get("max_minutes"):
+        del values["max_epochs"]
     method = values.get("lightweight") or {}
     if isinstance(method.get("teacher"), str):
         method["teacher"] = str(found(method["teacher"]))

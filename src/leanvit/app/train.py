@@ -151,6 +151,8 @@ def fit_chosen(
         monitor=monitor,
         ema_decay=config.ema_decay,
         accumulate=config.accumulate,
+        max_minutes=config.get("max_minutes"),
+        late_start=late.get("start", 1.0),
         patience=config.patience,
         medians=request.medians,
         patient_until=late_epoch(late.start, config.max_epochs) if is_deferred else 0,

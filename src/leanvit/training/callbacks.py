@@ -64,6 +64,10 @@ class History(L.Callback):
             if len(self.step_ends) > FIRST_STEPS:
                 print(_forecast(self.step_ends, trainer), file=sys.stderr, flush=True)
 
+    def elapsed(self) -> float:
+        """Seconds of training steps so far, in all lives of the run; within an epoch."""
+        return sum(row["seconds"] for row in self.rows) + time.perf_counter() - self.start
+
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.validation_start = time.perf_counter()
 

@@ -69,6 +69,10 @@ class Classifier(Trainable):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["classes"] = list(self.classes)
 
+    def begin_late(self, epoch: int) -> None:
+        """Let ``late_loss`` and ``late_mix`` hold from ``epoch`` on."""
+        self.late_epoch = epoch
+
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(derive_seed(self.seed, "train", self.current_epoch, self.global_rank))
         net: Any = plain_net(self.net)

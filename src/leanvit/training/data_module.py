@@ -52,6 +52,7 @@ class ImageDataModule(L.LightningDataModule):
         self.seed, self.memory_gib, self.num_workers = seed, memory_gib, num_workers
         self.late_sampler, self.late_epoch = late_sampler, late_epoch
         self.partners = partners
+        self.deferred: Deferred | None = None
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation per channel of a sample of the training images, in 0..1."""
@@ -75,7 +76,7 @@ class ImageDataModule(L.LightningDataModule):
         }
         sampler = self.sampler(**place)
         if self.late_sampler is not None:
-            sampler = Deferred(sampler, self.late_sampler(**place), self.late_epoch)
+            sampler = self.deferred = Deferred(sampler, self.late_sampler(**place), self.late_epoch)
         if self.partners is None:
             return self._loader(self.train, sampler, self.augment, drop_last=True)
         weights = self.partners(place.pop("labels"))
@@ -83,6 +84,12 @@ class ImageDataModule(L.LightningDataModule):
         return self._loader(
             self.train, sampler, self.augment, drop_last=True, batch_size=2 * self.batch_size
         )
+
+    def begin_late(self, epoch: int) -> None:
+        """Let ``late_sampler`` draw from ``epoch`` on."""
+        self.late_epoch = epoch
+        if self.deferred is not None:
+            self.deferred.start = epoch
 
     def val_dataloader(self) -> ResidentLoader | WorkerLoader:
         # every rank sees all of it: the figures are exact, and ten per cent of an epoch is cheap

@@ -32,8 +32,9 @@ from leanvit.training.data_module import ImageDataModule
 from leanvit.training.flops import training_flops
 from leanvit.training.patience import Patience, Unpromising
 from leanvit.training.threads import ShareCores
+from leanvit.training.time_budget import TimeBudget
 from leanvit.training.trainable import Trainable
-from leanvit.values import Count, ShareBelowOne, Whole
+from leanvit.values import Count, Positive, Share, ShareBelowOne, Whole
 from leanvit.weights import check_match, read_checkpoint
 
 Monitor = Literal["val/balanced_accuracy", "val/accuracy", "val/loss"]
@@ -81,6 +82,8 @@ def fit(
     monitor: Monitor = "val/balanced_accuracy",
     ema_decay: ShareBelowOne = 0.0,
     accumulate: Count = 1,
+    max_minutes: Positive | None = None,
+    late_start: Share = 1.0,
     patience: Count | None = None,
     patient_until: Whole = 0,
     medians: Sequence[float | None] = (),
@@ -103,6 +106,8 @@ def fit(
             of equals the one with the smallest ``val/loss``.
         ema_decay: of the averaged weights that are validated and kept; 0 for none.
         accumulate: batches of a step; the last step of an epoch takes those that are left.
+        max_minutes: of training steps, which choose the number of epochs in place of
+            ``max_epochs``; with ``late_start``, see :class:`TimeBudget`.
         patience: epochs without a better ``monitor`` after which training ends; None: it does not.
         patient_until: the epoch, from 0, with which these begin to count.
         medians: of other trainings' best ``monitor`` up to each epoch: behind them, it ends.
@@ -129,6 +134,8 @@ def fit(
         callbacks.insert(0, cores)
     if patience:
         callbacks.append(Patience(patience, monitor, history, patient_until))
+    if max_minutes:
+        callbacks.append(TimeBudget(60 * max_minutes, late_start, history))
     if ema_decay:
         callbacks.append(AveragedWeights(ema_decay))
     if sys.stderr.isatty():
@@ -140,7 +147,7 @@ def fit(
         num_nodes=num_nodes,
         sync_batchnorm=sync_batchnorm,
         precision=choose_precision(device) if precision == "auto" else precision,
-        max_epochs=max_epochs,
+        max_epochs=-1 if max_minutes else max_epochs,
         accumulate_grad_batches=accumulate,
         logger=logger or False,
         callbacks=callbacks,

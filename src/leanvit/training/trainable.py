@@ -35,10 +35,15 @@ class Trainable(L.LightningModule):
 
     Attributes:
         num_images: that the net saw in the last training step, on this rank.
+        schedule_step: after a step of the optimizer, where of ``num_steps`` the schedule stands, if
+            that is not the number of steps.
+        num_steps: of the schedule; None: as many as the trainer expects.
         step: what a step computes, see :func:`leanvit.training.flops.training_flops`.
     """
 
     num_images = 0
+    num_steps: int | None = None
+    schedule_step: Callable[[], int] | None = None
     step = staticmethod(classify)
     mean: Tensor
     std: Tensor
@@ -103,12 +108,17 @@ class Trainable(L.LightningModule):
         )
         for group in optimizer.param_groups:  # before the scheduler takes them as what it scales
             group["lr"] *= group["lr_scale"]
-        num_steps = int(self.trainer.estimated_stepping_batches)
+        num_steps = self.num_steps or int(self.trainer.estimated_stepping_batches)
         scheduler = self.scheduler(optimizer, num_steps=num_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if self.schedule_step:
+            scheduler.last_epoch = self.schedule_step() - 1
+        scheduler.step()
 
     def log_training_loss(self, loss: Tensor, batch_index: int, num_images: int) -> None:
         """Log the loss of a step, and now and then look at it.

@@ -100,7 +100,10 @@ def how_far(path: Path) -> str:
     """How far a training came that is not finished."""
     try:
         rows = read_history(path)
-        planned = read_config(path).get("max_epochs")
+        config = read_config(path)
     except (LeanvitError, OSError, ValueError) as error:
         return str(error)
-    return f"epoch {len(rows)} of {planned}, running or interrupted"
+    if minutes := config.get("max_minutes"):
+        done = sum(float(row["seconds"]) for row in rows) / 60
+        return f"{done:.1f} of {minutes} minutes, running or interrupted"
+    return f"epoch {len(rows)} of {config.get('max_epochs')}, running or interrupted"
