@@ -17,6 +17,7 @@ from leanvit.evaluation.comparison.compare import settings_of
 from leanvit.evaluation.comparison.intervals import Difference, Ratio, paired_difference, ratio
 from leanvit.evaluation.comparison.runs import read_answers
 from leanvit.evaluation.cost.benchmark_times import Times
+from leanvit.evaluation.cost.plain_sizes import Plain, beside_plain, curves
 
 # settings whose value says by itself what it is of
 PLAIN = ("model", "loss", "sampler", "lightweight", "method")
@@ -49,6 +50,8 @@ class TimedRun:
     images_per_second: Spread  # over rounds
     faster: Ratio | None  # times as fast as the first run, one image at a time; None: the first
     faster_in_batches: Ratio | None
+    plain: Plain | None = None  # what curve of plain nets it is on
+    beside_plain: Difference | None = None  # to plain nets as fast as it, in batches
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,11 @@ def timed_runs(
         LeanvitError: a run's predictions cannot be read.
     """
     answers = [read_answers(run)[0].astype(np.float64) for run in runs]
-    names = names_of(runs, told)
+    names, settings = names_of(runs, told), [settings_of(dict(about)) for about in told]
+    macs = [about["cost"].get("macs_used", about["cost"]["macs"]) for about in told]
+    plain = curves(settings, macs)
+    rates = [float(np.median(own.rates)) for own in times]
+    beside = beside_plain(settings, plain, rates, answers)
     timed = []
     for index, (run, about, own) in enumerate(zip(runs, told, times, strict=True)):
         cost, is_first = about["cost"], index == 0
@@ -89,13 +96,15 @@ def timed_runs(
                 interval=tuple(about["test"]["accuracy_interval"]),
                 difference=None if is_first else paired_difference(answers[index], answers[0]),
                 balanced_accuracy=about["test"]["balanced_accuracy"],
-                macs=cost.get("macs_used", cost["macs"]),
+                macs=macs[index],
                 size=cost["weight_bytes"],
                 latency=_spread(own.single),
                 batch_size=own.batch_size,
                 images_per_second=_spread(own.rates),
                 faster=None if is_first else ratio(first_alone, alone),
                 faster_in_batches=None if is_first else ratio(own.rates, times[0].rates),
+                plain=plain[index],
+                beside_plain=beside[index],
             )
         )
     return timed

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE
-from leanvit.evaluation.cost.benchmark import Benchmark, Spread
+from leanvit.evaluation.cost.benchmark import Benchmark, Spread, TimedRun
 from leanvit.evaluation.tables import (
     csv_text,
     digits,
@@ -74,6 +74,11 @@ def caption(benchmark: Benchmark) -> str:
             "over the rounds; one image at a time from the mean over images, of which hard ones "
             f'may take longer. Where the interval holds 0 points, or ×1: "{NO_DIFFERENCE}".'
         )
+    if any(run.beside_plain for run in benchmark.runs):
+        sentences.append(
+            "Beside plain: test accuracy minus that of plain nets of this model that are as fast "
+            "in batches, interpolated between the two sizes next to it."
+        )
     sentences.append(
         "Accuracies are those of the runs' own evaluation. MACs: mean of what the test images "
         "used. Size: of the weights."
@@ -115,6 +120,7 @@ def to_csv(benchmark: Benchmark) -> str:
         ):
             line |= {name: spread.median, f"{name}_p10": spread.low, f"{name}_p90": spread.high}
         line |= with_bounds("difference", run.difference)
+        line |= with_bounds("beside_plain", run.beside_plain)
         line |= with_bounds("times_as_fast_single", run.faster)
         line |= with_bounds("times_as_fast_batched", run.faster_in_batches)
         lines.append(line)
@@ -125,6 +131,7 @@ def _cells(benchmark: Benchmark) -> list[dict[str, str]]:
     """What the reader sees in each column, by its heading; precision where runs differ in it, and
     comparisons where there are two."""
     several = len(benchmark.runs) > 1
+    has_curve = any(run.beside_plain for run in benchmark.runs)
     differ = len({run.precision for run in benchmark.runs}) > 1
     all_cells = [
         {
@@ -132,6 +139,7 @@ def _cells(benchmark: Benchmark) -> list[dict[str, str]]:
             "in": run.precision if differ else None,
             "test accuracy %": f"{percent(run.accuracy)} {interval(*run.interval, percent)}",
             "difference": judged(run.difference) if several else None,
+            "beside plain": beside_plain(run) if has_curve else None,
             "balanced accuracy %": percent(run.balanced_accuracy),
             "MACs G": digits(run.macs / 1e9),
             "size MB": digits(run.size / 1e6),
@@ -144,6 +152,13 @@ def _cells(benchmark: Benchmark) -> list[dict[str, str]]:
         for run in benchmark.runs
     ]
     return [{name: cell for name, cell in row.items() if cell is not None} for row in all_cells]
+
+
+def beside_plain(run: TimedRun) -> str:
+    """The verdict on a lighter net, or that it is a size of the curve, or beyond it."""
+    if run.beside_plain:
+        return judged(run.beside_plain)
+    return "a plain size" if run.plain else "no plain net as fast"
 
 
 def _range(spread: Spread, factor: float) -> str:

@@ -78,6 +78,7 @@ def _draw_panel(
     steps = [*values[chosen], worst], [*accuracies[chosen], accuracies[chosen[-1]]]
     axes.plot(*steps, drawstyle="steps-post", color="0.6", linewidth=1, zorder=1,
               label="front: none is as right at less cost")  # fmt: skip
+    _draw_curves(axes, runs, values, accuracies)
     for index, run in enumerate(runs):
         low, high = (100 * bound for bound in run.interval)
         colour = COLOURS[index % len(COLOURS)]
@@ -92,6 +93,24 @@ def _draw_panel(
         axes.annotate(str(index + 1), point, (across, up), textcoords="offset points", fontsize=9,
                       ha="left" if across > 0 else "right")  # fmt: skip
     axes.grid(alpha=0.25)
+
+
+def _draw_curves(
+    axes: Axes,
+    runs: Sequence["TimedRun"],
+    values: Float64[ndarray, " runs"],
+    accuracies: Float64[ndarray, " runs"],
+) -> None:
+    """A dashed line through the plain sizes of each model, the seeds of a size averaged."""
+    on_curves = [(index, run.plain) for index, run in enumerate(runs) if run.plain]
+    for curve in dict.fromkeys(plain.curve for _, plain in on_curves):
+        own = [(index, plain.size) for index, plain in on_curves if plain.curve == curve]
+        sizes = sorted({size for _, size in own})
+        of_sizes = [[index for index, size in own if size == wanted] for wanted in sizes]
+        points = [(np.exp(np.log(values[each]).mean()), accuracies[each].mean())
+                  for each in of_sizes]  # fmt: skip
+        axes.plot(*zip(*points, strict=True), color="0.45", linewidth=1.2, linestyle="--", zorder=1,
+                  label=f"plain {curve.split()[0]}, {len(sizes)} sizes")  # fmt: skip
 
 
 def set_log_scale(axes: Axes, values: Float64[ndarray, " shown"]) -> None:
