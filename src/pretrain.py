@@ -10,4 +10,4 @@ command goes on where a killed one stopped, and skips what is finished.
 from leanvit.app.command import train
 
 if __name__ == "__main__":
-    train("pretrain")
+    train("pretrain", __doc__)

@@ -9,4 +9,4 @@ The same command goes on where a killed one stopped, and skips what is finished.
 from leanvit.app.command import train
 
 if __name__ == "__main__":
-    train("train")
+    train("train", __doc__)

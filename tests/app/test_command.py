@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from composed import GROUPS, config_of, request_of
 from fake_runs import write_failed_run
 from hydra.errors import HydraException
 from scripts import ROOT, call, environment, run
 
+from leanvit.app.check import check_pretraining
 from leanvit.app.command import as_list, check_left_out
 
 pytestmark = pytest.mark.xdist_group("command")  # one fixture for all
@@ -71,9 +74,32 @@ def test_help_needs_nothing_heavy(script: str, answers: dict) -> None:
     out, *rest = answers[f"{script} --help"]
     assert rest == ["", 0, []]
     assert f"python src/{script}" in out
-    for line in (ROOT / "conf" / script.replace(".py", ".yaml")).read_text().splitlines():
-        if line and line[0].isalpha() and not line.startswith(("defaults", "hydra")):
-            assert line.partition(":")[0] in out
+    for key in config_of(command=script.removesuffix(".py")):
+        if key not in ("hydra", "late"):  # in words, beside it or below it
+            assert re.search(rf"^  {key}=\S* *\n? +\w.* \w", out, re.MULTILINE), key
+    assert not re.search(r"^      \S+$", out, re.MULTILINE), "a choice without a word"
+
+
+def test_help_lists_what_a_command_takes(answers: dict) -> None:
+    def listed(script: str, group: str) -> set[str]:
+        part = re.split(rf"^  {group}=.*\n", answers[f"{script}.py --help"][0], flags=re.M)[1]
+        return set(re.findall(r"^      (\w+) ", re.split(r"^  \w", part, flags=re.M)[0], re.M))
+
+    assert listed("compress", "trainer") == {"auto", "cpu", "gpu"}
+    assert listed("prepare", "data") == {"course"}
+    assert listed("train", "loss") == set(GROUPS["loss"])
+    assert listed("train", "hydra/launcher") == {"local", "ray", "slurm"}
+    models = listed("pretrain", "model")
+    assert "swin" not in models
+    for model in models - {"vit_b_16"}:  # a large one; of the two pretrainings the wider
+        words = ["pretrain=autoencoder", f"model={model}", "data=shapes"]
+        check_pretraining(request_of(*words, command="pretrain"))
+
+
+def test_help_shows_what_comes_of_a_choice() -> None:
+    shown = call("train.py", "loss=focal", "model.depth=3", "experiment=demo_vit", "--help").stdout
+    assert "loss.gamma=2.0 " in shown and "model.depth=3 " in shown and "max_epochs=6 " in shown
+    assert "batch_size=500 " in call("train.py", "--help").stdout  # what the recipe of the net says
 
 
 @pytest.mark.parametrize("given", SLIPS)

@@ -8,7 +8,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from leanvit import values
-from leanvit.app import grid, grid_folder, jobs, names, processes, ranks, request, words
+from leanvit.app import grid, grid_folder, help, jobs, names, processes, ranks, request, words
 from leanvit.errors import LeanvitError
 
 CONF = names.CONF
@@ -32,7 +32,7 @@ MULTIRUN = {"-m", "--multirun"}
 MAY_MISS = ("classifier", "lightweight", "logger", "experiment", "sweep")  # of choices
 
 
-def train(command: str) -> None:
+def train(command: str, description: str | None) -> None:
     """Run a command that makes runs, one or a grid: train, pretrain or compress."""
     read = {"train": request.training, "pretrain": request.pretraining,
             "compress": request.compression}[command]  # fmt: skip
@@ -80,6 +80,8 @@ def train(command: str) -> None:
 
     def main() -> None:
         check_left_out(sys.argv[1:], command)
+        if HELP & set(sys.argv[1:]):
+            return tell(command, description, sys.argv[1:])
         task()
 
     spoken(main)
@@ -131,10 +133,7 @@ def ask(command: str, description: str | None, of_train: bool = False) -> None:
     def main() -> None:
         arguments = sys.argv[1:]
         if HELP & set(arguments):
-            print(
-                f"{(description or '').strip()}\n\n{(CONF / f'{command}.yaml').read_text('utf-8')}"
-            )
-            return
+            return tell(command, description, [] if of_train else map(as_list, arguments))
         rest = [each for each in arguments if not of_train or each not in MULTIRUN]
         for each in rest:
             if each.startswith("-"):
@@ -155,6 +154,11 @@ def ask(command: str, description: str | None, of_train: bool = False) -> None:
         run(**given, **values.offered(run, overrides=overrides, choices=choices))
 
     spoken(main)
+
+
+def tell(command: str, description: str | None, arguments: Iterable[str]) -> None:
+    """Print the help of a command, with what the choices on its command line change."""
+    print(help.text(command, description or "", [e for e in arguments if not e.startswith("-")]))
 
 
 def as_list(argument: str) -> str:

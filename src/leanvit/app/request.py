@@ -102,7 +102,7 @@ def training(composed: DictConfig) -> Request:
     if begins is not None:
         config, choices = taken_over(config, choices, given, begins)
     elif not choices.get("experiment"):
-        _follow_recipe(config, choices, given)
+        follow_recipe(config, choices, given)
     method = config.get("lightweight") or {}
     if method and OmegaConf.is_missing(method, "teacher"):
         raise LeanvitError(
@@ -207,7 +207,7 @@ def _settled(config: DictConfig) -> DictConfig:
     return settled
 
 
-def _follow_recipe(
+def follow_recipe(
     config: DictConfig, choices: Mapping[str, str | None], given: Mapping[str, Any]
 ) -> None:
     """Change the values that a net wants otherwise than conf/train.yaml, and that are not given."""
