@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from fake_runs import CLASSES, predictions
+from looks import check_is_read
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -84,6 +85,27 @@ def test_figures_of_a_thousand_classes_are_those_of_a_hundred_in_size(tmp_path, 
     (matrix, _) = drawn[0].axes
     assert [text.get_text() for text in matrix.get_yticklabels()] == names[::10]
     assert matrix.get_xticks().tolist() == list(range(0, 1000, 10))
+
+
+LONG = [f"a name of class {index} of some forty letters and more" for index in range(7)]
+
+
+@pytest.mark.parametrize("names", [LONG, [f"class {k}" for k in range(25)]], ids=["long", "many"])
+def test_figures_of_a_long_tail_are_read_at_their_own_size(names, tmp_path, monkeypatch):
+    num, drawn = len(names), []
+    for module in (figures, data_figures):
+
+        def keep(figure, path, title, save=module.save_figure):
+            save(figure, path, title)
+            drawn.append(figure)
+
+        monkeypatch.setattr(module, "save_figure", keep)
+    counts, title = [int(500 * 100 ** (-k / (num - 1))) for k in range(num)], "training images"
+    class_counts(counts, names, tmp_path / "counts.png", title)
+    recall_by_class([0.5] * num, counts, names, tmp_path / "recall.png", title)
+    confusion_matrix(*predictions(num, [0, 3], num), names, tmp_path / "confusion.png", title)
+    for figure, share in zip(drawn, (0.25, 0.3, 0.25), strict=True):
+        check_is_read(figure, share)
 
 
 def test_cells_hold_the_counts_and_colours_the_shares():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from looks import images, look, pyramid, vit
+from looks import check_is_read, images, look, pyramid, vit
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
@@ -188,11 +188,18 @@ def test_all_that_fit_is_drawn(net, size, missing, tmp_path):
 def test_right_and_wrong_differ_in_more_than_colour():
     figure = draw(look(vit(depth=9, heads=1), batch=2), ["tokens"])["tokens"]
     grid = [axes for axes in figure.axes if axes.get_images()]
-    assert len(grid) == 2 * (1 + 8)  # of nine blocks eight are shown
-    right, wrong = grid[0], grid[9]
+    assert len(grid) == 2 * (1 + 6)  # of nine blocks six are shown
+    right, wrong = grid[0], grid[7]
     assert right.get_ylabel() == "✓ true cat,\npredicted dog 0.0"
     assert wrong.get_ylabel() == "✗ true cat,\npredicted dog 0.1"
     assert right.spines["top"].get_linestyle() != wrong.spines["top"].get_linestyle()
+
+
+def test_long_names_of_classes_leave_room_for_each_other(tmp_path):
+    names = ["attention", "rollout", "patches", "tokens"]
+    for figure in draw(look(vit(), batch=8, name="a long name of thirty letters"), names).values():
+        save_figure(figure, tmp_path / "figure.png", "a run, test images, a source")
+        check_is_read(figure, 0.35)
 
 
 def test_attention_names_its_block_and_heads():

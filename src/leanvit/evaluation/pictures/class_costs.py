@@ -16,7 +16,12 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 
 from leanvit.evaluation.comparison.intervals import t_limits
-from leanvit.evaluation.pictures.class_axes import MAX_WRITTEN_CLASSES, name_ticks, room
+from leanvit.evaluation.pictures.class_axes import (
+    MAX_WRITTEN_CLASSES,
+    name_size,
+    name_ticks,
+    room,
+)
 from leanvit.evaluation.pictures.figures import (
     BLUE,
     RED,
@@ -155,7 +160,7 @@ def exits_by_class(
                 axes.text(middle, row, f"{percent:.0f}", color=colour, **style)
     of_classes = drawable(classes)
     names_of_rows = ["all", *(of_classes[label] for label in present)]
-    axes.set_yticks(*name_ticks(names_of_rows), fontsize=9 if few else 6)
+    axes.set_yticks(*name_ticks(names_of_rows), fontsize=name_size(len(classes)))
     axes.axhline(0.5, color="black", linewidth=0.8)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 100)

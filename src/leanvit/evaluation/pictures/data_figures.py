@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leanvit.evaluation.measure.metrics import FEW, MANY, shot_groups
-from leanvit.evaluation.pictures.class_axes import MAX_WRITTEN_CLASSES, name_ticks, room
+from leanvit.evaluation.pictures.class_axes import (
+    MAX_WRITTEN_CLASSES,
+    name_size,
+    name_ticks,
+    room,
+)
 from leanvit.evaluation.pictures.figures import (
     BLUE,
     ORANGE,
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
 
 SHOT_COLOURS = {"many": BLUE, "medium": ORANGE, "few": RED}
+LEGEND_INCHES = 2.9  # of a column of the legend
 LOG_FROM = 10  # imbalance; at less, bars that grow with the logarithm would hide it
 
 
@@ -34,7 +40,9 @@ def class_counts(
     Where classes differ in it, many-, medium- and few-shot are told apart. Up to 20 classes the
     number stands on each bar.
     """
-    figure = new_figure(max(4.0, 1.2 + room(len(classes), 0.62, 0.115)), 3.6)
+    longest = max(map(len, drawable(classes)))  # names stand aslant or upright below the bars
+    width = max(4.5, 1.2 + room(len(classes), 0.55, 0.12))
+    figure = new_figure(width, 3.2 + 0.05 * longest)
     draw_class_counts(figure.subplots(), counts, classes)
     save_figure(figure, path, title)
 
@@ -51,12 +59,12 @@ def draw_class_counts(
         axes.set_yscale("log")
         axes.set_ylim(least / 2, 1.8 * max(counts))
     else:
-        axes.margins(y=0.1)
+        axes.margins(y=0.15)
     if few:
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # above the lines
         axes.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=8, bbox=ground)
     slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if few else {"rotation": 90}
-    axes.set_xticks(*name_ticks(drawable(classes)), fontsize=9 if few else 5, **slant)
+    axes.set_xticks(*name_ticks(drawable(classes)), fontsize=name_size(len(classes)), **slant)
     axes.set_xlim(-0.7, len(classes) - 0.3)
     axes.set_ylabel("training images")
     axes.yaxis.set_major_formatter("{x:,.0f}")
@@ -80,6 +88,7 @@ def _mark_limits(axes: "matplotlib.axes.Axes", counts: Sequence[int]) -> None:
             label = f"{shot}-shot ({spans[shot]}): {classes}"
             patches.append(Patch(color=SHOT_COLOURS[shot], label=label))
     if len(patches) > 1:
-        # above the bars, in one row where the figure is wide enough
+        # above the bars, no wider than they are, or they would make room for it
+        num_columns = max(1, int((axes.figure.bbox.width / axes.figure.dpi - 1) / LEGEND_INCHES))
         axes.legend(handles=patches, loc="lower left", bbox_to_anchor=(0, 1), fontsize=9,
-                    ncols=3 if len(counts) >= 10 else 1, frameon=False)  # fmt: skip
+                    ncols=num_columns, frameon=False)  # fmt: skip

@@ -126,7 +126,7 @@ def stage_names(net: Any, num_stages: int) -> list[str]:
         return [f"in block {number}" for number in range(num_stages)]
     for name, words in (("after", "after {} blocks"), ("chosen", "in block {}")):
         if len(places := getattr(net, name, ())) == num_stages:
-            return [words.format(place) for place in places]
+            return [words.format(place).replace(" 1 blocks", " 1 block") for place in places]
     return [f"after stage {number}" for number in range(1, 1 + num_stages)]
 
 

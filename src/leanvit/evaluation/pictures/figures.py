@@ -24,6 +24,7 @@ from leanvit.evaluation.measure.metrics import confusion_counts
 from leanvit.evaluation.pictures.class_axes import (
     MAX_NAMED_CLASSES,
     MAX_WRITTEN_CLASSES,
+    name_size,
     name_ticks,
     room,
 )
@@ -91,7 +92,7 @@ def confusion_matrix(
     is left out.
     """
     longest = max(map(len, drawable(classes)))
-    side = 2.2 + room(len(classes), 0.46, 0.11) + 0.1 * max(0, longest - 15)
+    side = 2.2 + room(len(classes), 0.46, 0.125) + 0.1 * max(0, longest - 15)
     figure = new_figure(side + 0.7, side)
     draw_confusion_matrix(figure.subplots(), probabilities, labels, classes)
     save_figure(figure, path, title)
@@ -131,7 +132,7 @@ def draw_training_images(axes: "matplotlib.axes.Axes", rows: Sequence[tuple[str,
     if few:
         axes.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=8)
         axes.margins(x=0.28)
-    axes.set_yticks(*name_ticks(names), fontsize=9 if few else 6)
+    axes.set_yticks(*name_ticks(names), fontsize=name_size(len(rows)))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("training images")
     axes.locator_params(axis="x", nbins=4)  # long numbers stand apart
@@ -192,13 +193,13 @@ def draw_confusion_matrix(
     bar = axes.figure.colorbar(image, ax=axes, fraction=0.046, pad=0.02, ticks=ticks)
     bar.set_label("share of the true class (%)")
     slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if few else {"rotation": 90}
-    ticks_of_names, size = name_ticks(drawable(classes)), 9 if few else 5
+    ticks_of_names, size = name_ticks(drawable(classes)), name_size(len(classes))
     axes.set_xticks(*ticks_of_names, fontsize=size, parse_math=False, **slant)
     axes.set_yticks(*ticks_of_names, fontsize=size, parse_math=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     centred: dict[str, Any] = {"ha": "center", "va": "center"}
-    centred["fontsize"] = 8 if counts.max() < 10_000 else 6
+    centred["fontsize"] = 8 if counts.max() < 10_000 else 7
     for true, predicted in np.argwhere(counts > 0) if few else []:
         colour = "white" if share[true, predicted] > 0.6 else "black"
         axes.text(predicted, true, str(counts[true, predicted]), color=colour, **centred)
@@ -210,7 +211,7 @@ def _draw_recalls(axes: "matplotlib.axes.Axes", recalls: Sequence[float | None])
     axes.barh(range(len(recalls)), [100 * (recall or 0) for recall in recalls], color=BLUE)
     for row, recall in enumerate(recalls if len(recalls) <= MAX_NAMED_CLASSES else []):
         if recall is None:
-            axes.text(1, row, "no image", va="center", fontsize=8 if few else 5)
+            axes.text(1, row, "no image", va="center", fontsize=8 if few else 7)
         elif few:
             inside = recall > 0.12  # a shorter bar has its number beside it
             x, colour = (1.5, "white") if inside else (100 * recall + 1, "black")
@@ -241,8 +242,8 @@ def new_figure(width: float, height: float) -> "matplotlib.figure.Figure":
 
 def explain(figure: "matplotlib.figure.Figure", text: str) -> None:
     """Say below a figure what it shows."""
-    num_letters = int(15 * figure.get_figwidth())
-    figure.supxlabel(textwrap.fill(text, num_letters), fontsize=8)
+    num_letters = int(13.5 * figure.get_figwidth())
+    figure.supxlabel(textwrap.fill(text, num_letters), fontsize=9)
 
 
 def save_figure(figure: "matplotlib.figure.Figure", path: Path, title: str | None) -> None:

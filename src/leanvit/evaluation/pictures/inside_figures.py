@@ -32,11 +32,12 @@ from leanvit.evaluation.pictures.panels import (
     draw_map,
     evenly,
     mosaic,
+    room_above,
     rows_of_maps,
 )
 from leanvit.evaluation.pictures.weight_figures import filters, positions
 
-MAX_COLUMNS = 8  # of maps beside an image
+MAX_COLUMNS = 6  # of maps beside an image: with more they are looked at from afar
 
 
 def attention(look: Look) -> Figure | None:
@@ -66,7 +67,7 @@ def rollout(look: Look) -> Figure | None:
     maps = rollout_maps(look.net, look.inputs).cpu()
     num_columns = min(len(maps), 4)
     num_rows = -(-len(maps) // num_columns)
-    figure = new_figure(max(5.0, 2.5 * num_columns), 1.6 * num_rows + 1.2)
+    figure = new_figure(max(5.0, 2.6 * num_columns), (1.4 + room_above(look)) * num_rows + 1.0)
     grid = _panels(figure, 2 * len(maps), num_rows, 2 * num_columns)
     for index, (left, right) in enumerate(grid.reshape(-1, 2)):
         draw_image(left, look, index)
@@ -108,7 +109,9 @@ def patches(look: Look) -> Figure | None:
     size, height = found[1], images.shape[1]
     num_columns = min(len(images), 4)
     num_rows = -(-len(images) // num_columns)
-    figure = new_figure(3.8 + 1.6 * num_columns, max(4.4, 1.9 * num_rows + 0.6))
+    figure = new_figure(
+        3.8 + 1.6 * num_columns, max(4.4, (1.7 + room_above(look)) * num_rows + 0.6)
+    )
     parts = figure.add_gridspec(1, 2, width_ratios=[3.8, 1.6 * num_columns])
     apart = figure.add_subfigure(parts[0]).subplots()
     tiles = rearrange(
@@ -141,7 +144,7 @@ def features(look: Look) -> Figure | None:
     if found is None:
         return None
     maps, channels = found
-    shown = channels[: MAX_COLUMNS + 1]
+    shown = channels[:MAX_COLUMNS]
     return rows_of_maps(
         look,
         [maps[:, channel] for channel in shown],

@@ -3,6 +3,7 @@
 Right and wrong predictions differ in mark, frame line and colour, so that none is needed alone.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     import matplotlib.figure
     import matplotlib.image
 
-PANEL = 1.05  # inches
+PANEL = 1.2  # inches
+CAPTION_LETTERS = 24  # of a line beside or above an image
 RANGE = "Each map has its own scale, from its least (dark) to its greatest value, both below it"
 
 
@@ -42,13 +44,14 @@ def rows_of_maps(
         overlay: lay the maps over the image; otherwise they stand alone.
         limits: of the colours of all maps, with one bar; ``None``: each map its own.
     """
-    figure, panels = rows_of_panels(look, names, (2.1 if limits else 1.4, 0.8))
+    figure, panels = rows_of_panels(look, names, (2.4 if limits else 1.6, 0.9))
     for index, row in enumerate(panels):
         for axes, maps in zip(row, columns, strict=True):
             image = look.images[index] if overlay else None
             drawn = draw_map(axes, maps[index], image, limits)
     if limits is not None:
-        figure.colorbar(drawn, ax=figure.axes, fraction=0.02, pad=0.01).ax.tick_params(labelsize=7)
+        bar = figure.colorbar(drawn, ax=figure.axes, fraction=0.05, pad=0.02, aspect=40)
+        bar.ax.tick_params(labelsize=9)
     explain(figure, explanation)
     return figure
 
@@ -63,7 +66,7 @@ def rows_of_panels(
         num_blocks: of rows, side by side.
     """
     num_rows, width = -(-len(look.images) // num_blocks), 1 + len(names)
-    figure = new_figure(num_blocks * (PANEL * width + room[0]), 1.09 * PANEL * num_rows + room[1])
+    figure = new_figure(num_blocks * (PANEL * width + room[0]), 1.12 * PANEL * num_rows + room[1])
     grid = figure.subplots(num_rows, num_blocks * width, squeeze=False)
     rows = [grid[:, width * block :][:, :width] for block in range(num_blocks)]
     panels = [list(row) for block in rows for row in block]
@@ -74,7 +77,7 @@ def rows_of_panels(
         caption(row[0], look, index)
         if index % num_rows == 0:
             for axes, name in zip(row, ["image", *names], strict=True):
-                axes.set_title(name, fontsize=8)
+                axes.set_title(name, fontsize=9)
     return figure, [row[1:] for row in panels[: len(look.images)]]
 
 
@@ -91,12 +94,24 @@ def draw_image(axes: "matplotlib.axes.Axes", look: Look, index: int) -> None:
 def caption(axes: "matplotlib.axes.Axes", look: Look, index: int, above: bool = False) -> None:
     """True and predicted class, left of the image or above it."""
     correct = look.correct[index]
-    text = f"{'✓' if correct else '✗'} {look.captions[index]}"
-    style: dict[str, Any] = {"fontsize": 7, "color": BLUE if correct else RED}
+    text = caption_text(look, index)
+    style: dict[str, Any] = {"fontsize": 8, "color": BLUE if correct else RED}
     if above:
         axes.set_title(text, loc="left", **style)
     else:
         axes.set_ylabel(text, rotation=0, ha="right", va="center", labelpad=4, **style)
+
+
+def caption_text(look: Look, index: int) -> str:
+    """What stands in a caption, in lines that are not long."""
+    whole = f"{'✓' if look.correct[index] else '✗'} {look.captions[index]}"
+    return "\n".join(textwrap.fill(line, CAPTION_LETTERS) for line in whole.splitlines())
+
+
+def room_above(look: Look) -> float:
+    """Inches that captions above images take."""
+    lines = [caption_text(look, index).count("\n") + 1 for index in range(len(look.images))]
+    return 0.15 * max(lines)
 
 
 def draw_map(
@@ -127,7 +142,7 @@ def draw_map(
 
 def note(axes: "matplotlib.axes.Axes", text: str) -> None:
     """A few words below a panel."""
-    axes.set_xlabel(text, fontsize=6, labelpad=1)
+    axes.set_xlabel(text, fontsize=7.5, labelpad=2)
 
 
 def bare(axes: "matplotlib.axes.Axes") -> None:

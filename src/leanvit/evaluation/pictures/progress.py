@@ -1,5 +1,6 @@
 """Accuracy by what was spent on it: validation accuracy over PFLOP and over minutes of training."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,7 +100,8 @@ def progress(courses: Sequence[Course], path: Path, images: str, monitor: str) -
     over_pflop.set_ylabel(f"validation {monitor.replace('_', ' ')} (%)")
     lines, names = over_minutes.get_legend_handles_labels()
     looks = dict(zip(names, lines, strict=True))
-    figure.legend(looks.values(), [name[:COLUMN_LETTERS] for name in looks], fontsize=8,
+    shown = [textwrap.shorten(name, COLUMN_LETTERS, placeholder=" …") for name in looks]
+    figure.legend(looks.values(), shown, fontsize=8,
                   loc="outside upper center", ncols=num_columns, frameon=False)  # fmt: skip
     explain(figure, f"{images}. Each point is an epoch; minutes are the machine's that trained.")
     save_figure(figure, path, None)

@@ -108,7 +108,7 @@ def _rows_of_pictures(
     """
     side = math.isqrt(ids.shape[2])
     num_blocks = 2 if len(look.images) > 5 else 1
-    figure, panels = rows_of_panels(look, names, (1.3, 0.5), num_blocks)
+    figure, panels = rows_of_panels(look, names, (1.6, 0.7), num_blocks)
     extent = (-0.5, side - 0.5, side - 0.5, -0.5)
     for index, row in enumerate(panels):
         for axes, picture, own in zip(row, pictures, ids[index], strict=True):

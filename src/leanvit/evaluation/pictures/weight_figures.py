@@ -52,7 +52,7 @@ def _bias_tables(look: Look) -> Figure | None:
         return None
     shown = evenly(len(tables), MAX_TABLES)
     num_columns = min(max(len(tables[index]) for index in shown), MAX_COLUMNS)
-    figure = new_figure(max(PANEL * (num_columns + 1), 5.0), (PANEL + 0.12) * len(shown) + 1.0)
+    figure = new_figure(max(PANEL * (num_columns + 1), 5.0), (PANEL + 0.15) * len(shown) + 1.0)
     grid = figure.subplots(len(shown), num_columns, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
@@ -63,7 +63,7 @@ def _bias_tables(look: Look) -> Figure | None:
             axes.set_axis_on()
             extent = (-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5)
             axes.imshow(table[head].numpy(), cmap="PuOr", vmin=-most, vmax=most, extent=extent)
-            axes.set_title(f"head {head}", fontsize=7, pad=2)
+            axes.set_title(f"head {head}", fontsize=8, pad=2)
             bare(axes)
         size = f"{reach + 1:.0f}x{reach + 1:.0f}"
         label = f"block {index}\n{size}\n{len(table)} heads\n±{most:.2g}"
