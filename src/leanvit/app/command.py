@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from leanvit import values
 from leanvit.app import grid, grid_folder, help, jobs, names, processes, ranks, request, words
+from leanvit.app.left_to_jobs import left_to_jobs, told_to_hydra
 from leanvit.errors import LeanvitError
 
 CONF = names.CONF
@@ -82,7 +83,9 @@ def train(command: str, description: str | None) -> None:
         check_left_out(sys.argv[1:], command)
         if HELP & set(sys.argv[1:]):
             return tell(command, description, sys.argv[1:])
-        task()
+        in_grid = bool(MULTIRUN & set(sys.argv) or grid.mode())
+        with told_to_hydra(left_to_jobs(command, sys.argv[1:]) if in_grid else sys.argv[1:]):
+            task()
 
     spoken(main)
 
