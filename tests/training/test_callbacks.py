@@ -51,7 +51,7 @@ def test_the_time_to_go_is_told_once_from_the_pace_of_the_first_steps(
 ) -> None:
     clock = [100.0]
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
-    history = History(tmp_path / "history.csv", say=True)
+    history = History(tmp_path / "history.csv")
     module, trainer = Trainable.__new__(Trainable), Going.__new__(Going)
     history.num_images = 0
     for step in range(1, 40):

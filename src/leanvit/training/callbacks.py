@@ -33,8 +33,8 @@ class History(L.Callback):
     images (trained on, all ranks), seconds (of the training steps, without validation).
     """
 
-    def __init__(self, path: Path, say: bool) -> None:
-        self.path, self.say = path, say
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.step_ends: list[float] = []  # of the first steps of this process
         self.rows: list[dict[str, float]] = []
 
@@ -59,7 +59,7 @@ class History(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
     ) -> None:
         self.num_images += cast(Trainable, pl_module).num_images
-        if self.say and trainer.is_global_zero and len(self.step_ends) <= FIRST_STEPS:
+        if trainer.is_global_zero and len(self.step_ends) <= FIRST_STEPS:
             self.step_ends.append(time.perf_counter())
             if len(self.step_ends) > FIRST_STEPS:
                 print(_forecast(self.step_ends, trainer), file=sys.stderr, flush=True)
@@ -89,7 +89,7 @@ class History(L.Callback):
         self.rows.append(row)
         log_row(trainer, row, step=trainer.global_step)
         self.keep(trainer)
-        if trainer.is_global_zero and self.say:
+        if trainer.is_global_zero:
             whole = time.perf_counter() - self.start
             print(_sentence(row, trainer.max_epochs, whole), file=sys.stderr, flush=True)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -31,6 +31,7 @@ from leanvit.training.callbacks import (
 from leanvit.training.data_module import ImageDataModule
 from leanvit.training.flops import training_flops
 from leanvit.training.patience import Patience, Unpromising
+from leanvit.training.progress_bar import ProgressBar
 from leanvit.training.threads import ShareCores
 from leanvit.training.time_budget import TimeBudget
 from leanvit.training.trainable import Trainable
@@ -125,7 +126,7 @@ def fit(
         keep_freed_memory()
         # as the trainer's deterministic="warn" does, which imports Inductor, for seconds
         torch.set_deterministic_debug_mode("warn")
-    history = History(run_dir / "history.csv", say=not sys.stderr.isatty())
+    history = History(run_dir / "history.csv")
     best, last = checkpoints(run_dir / "checkpoints", monitor)
     unpromising = Unpromising(medians, monitor, history)
     callbacks: list[L.Callback] = [history, best, last, unpromising]
@@ -139,7 +140,7 @@ def fit(
     if ema_decay:
         callbacks.append(AveragedWeights(ema_decay))
     if sys.stderr.isatty():
-        callbacks.append(RichProgressBar())
+        callbacks.append(ProgressBar())
     trainer = _trainer(
         accelerator=accelerator,
         devices=devices,

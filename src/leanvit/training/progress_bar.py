@@ -1,0 +1,20 @@
+"""The bar of an epoch in a terminal; what the epoch came to is a line above it, which stays."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import RichProgressBar
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's, on standard error, with epochs counted as everywhere: from 1."""
+
+    def __init__(self) -> None:
+        super().__init__(console_kwargs={"stderr": True})
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"{f'epoch {current_epoch + 1}/{self.trainer.max_epochs}':{len('Validation')}}"
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Nothing: the line of each epoch says it."""
+        return {}
