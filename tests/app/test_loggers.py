@@ -60,6 +60,7 @@ def test_a_killed_run_is_one_whole_piece_in_wandb_with_its_test_figures(tmp_path
 
 def test_a_killed_run_is_whole_in_tensorboard_with_its_test_figures(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     run_dir = killed_and_done(tmp_path, "logger=tensorboard")
     told = EventAccumulator(str(run_dir / "tensorboard"))
@@ -69,6 +70,16 @@ def test_a_killed_run_is_whole_in_tensorboard_with_its_test_figures(tmp_path: Pa
     (accuracy,) = told.Scalars("test/accuracy")
     assert accuracy.value == pytest.approx(metrics["test"]["accuracy"])
     assert "figures/confusion_matrix" in told.Tags()["images"]
+    rows = list(csv.DictReader((run_dir / "history.csv").open()))
+    rates = [each.value for each in told.Scalars("lr")]
+    assert rates == pytest.approx([float(row["lr"]) for row in rows], abs=1e-8)
+    started = told._plugin_to_tag_to_content["hparams"]["_hparams_/session_start_info"]
+    hparams = HParamsPluginData.FromString(started).session_start_info.hparams
+    assert {"loss": "ce", "model": "vit"}.items() <= {
+        key: each.string_value for key, each in hparams.items()
+    }.items()
+    assert hparams["model.dim"].number_value == 24 and hparams["batch_size"].number_value == 64
+    assert hparams["optimizer.lr"].number_value > 0
 
 
 def test_the_jobs_of_a_grid_are_a_group_of_runs_of_their_own(tmp_path: Path) -> None:

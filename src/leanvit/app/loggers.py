@@ -21,6 +21,7 @@ from leanvit.app.request import Request
 from leanvit.errors import LeanvitError
 
 WORDS_OF_HYDRA = ("_target_", "_partial_")
+ALWAYS_TOLD = ("optimizer.lr", "batch_size", "max_epochs")  # beside what was chosen and given
 MOST_CLASSES = 100  # of a confusion matrix as a table, which has a row for each pair
 
 
@@ -122,7 +123,9 @@ def log_results(made: Logger | None, told: Mapping[str, Any], folder: Path) -> N
                 guessed = saved["test_probabilities"].argmax(1).tolist()
                 wandb_runs.confusion(made, saved["test_labels"].tolist(), guessed, told["classes"])
     elif isinstance(made, TensorBoardLogger):
-        chosen = {**told["choices"], **told["overrides"], "seed": told["seed"]}
+        config = OmegaConf.load(folder / "config.yaml")
+        asked = {key: OmegaConf.select(config, key) for key in ALWAYS_TOLD}
+        chosen = {**told["choices"], **asked, **told["overrides"], "seed": told["seed"]}
         made.log_hyperparams({k: v for k, v in chosen.items() if v is not None}, found)
         _draw(made, pictures)
     else:
