@@ -61,6 +61,7 @@ def test_a_grid_finishes_around_failing_jobs(
     assert sum("SIGKILL" in text for text in errors.values()) == 1
     assert sum("24 is not divisible by heads 5" in text for text in errors.values()) == 2
     assert "Traceback" not in said and "not photographs" in said
+    assert not list(outputs.glob("multirun.yaml"))  # Hydra's record is beside the comparison
     (finished,) = outputs.rglob("metrics.json")
     assert not (finished.parent / "figures").exists()  # figures=auto: the page has them
     for name in ("comparison.md", "comparison.csv", "comparison.html"):
