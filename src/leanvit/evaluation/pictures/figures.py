@@ -157,8 +157,6 @@ def draw_curve(
     axes.plot(epochs, values, linestyle=style, color=colour, label=label, marker=marker)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    if len(epochs) == 1:
-        axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
     axes.grid(alpha=0.25)
 
 
