@@ -12,6 +12,7 @@ Network Pruning", ICLR 2019, https://arxiv.org/abs/1810.05270).
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -89,7 +90,7 @@ def _at(
         speeds.append(float(np.mean([np.log(own) for own, _ in of_size])))
         right.append(np.mean([answers for _, answers in of_size], axis=0))
     order, wanted = np.argsort(speeds), np.log(rate)
-    for slow, fast in zip(order, order[1:], strict=False):
+    for slow, fast in pairwise(order):
         if speeds[slow] <= wanted <= speeds[fast]:
             apart = speeds[fast] - speeds[slow]
             share = (wanted - speeds[slow]) / apart if apart else 0.5
