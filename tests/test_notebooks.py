@@ -80,3 +80,11 @@ def test_a_grid_is_trained_compared_and_drawn(execute, outputs):
     assert len(shown(found, "image/png")) == 2  # curves, confusion matrices
     assert "comparison.html" in shown(found, "text/html")[0]
     assert "Prediction(label=" in printed(found)
+
+
+@pytest.mark.xdist_group("notebooks")
+def test_remedies_are_compared_by_class_and_in_pairs(execute, outputs):
+    found = execute("2_imbalance", folder=ROOT)  # as where Jupyter was started in the root
+    assert len(shown(found, "image/png")) == 1
+    assert len(list((outputs / "imbalance").glob("*/*/metrics.json"))) == 4
+    assert "no difference shown" in printed(found)
