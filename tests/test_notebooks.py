@@ -88,3 +88,22 @@ def test_remedies_are_compared_by_class_and_in_pairs(execute, outputs):
     assert len(shown(found, "image/png")) == 1
     assert len(list((outputs / "imbalance").glob("*/*/metrics.json"))) == 4
     assert "no difference shown" in printed(found)
+
+
+@pytest.mark.xdist_group("notebooks")
+def test_lighter_nets_are_timed(execute, outputs):
+    found = execute("3_lighter")
+    assert len(shown(found, "image/png")) == 1
+    (table,) = (outputs / "benchmark").glob("*/benchmark.csv")
+    benchmark = table.read_text()
+    assert len(benchmark.splitlines()) == 5  # the net, merged, pruned, half as deep
+    assert "tome" in benchmark and "prune" in benchmark and "model.depth=2" in benchmark
+
+
+@pytest.mark.xdist_group("notebooks")
+def test_a_net_is_looked_into(execute, outputs):
+    found = execute("4_inside")
+    names = printed(found).split()
+    assert {"attention", "rollout", "positions"} <= set(names)
+    assert len(shown(found, "image/png")) >= 4
+    assert "middle covered: " in printed(found) and "corner covered: " in printed(found)
