@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from leanvit import values
 from leanvit.app import quick  # noqa: F401  (before Lightning is imported)
+from leanvit.app.parts import is_own
 from leanvit.augment.normalise import normalise
 from leanvit.augment.partners import with_partners
 from leanvit.contracts import InitialisedByImages, Mix
@@ -66,11 +67,12 @@ def target(path: str) -> Any:
     """The class or function of that path.
 
     Raises:
-        LeanvitError: it is not leanvit's; a config that is handed on is data and runs nothing.
+        LeanvitError: it is not leanvit's, and no choice of ``--config-dir`` names it; a config that
+            is handed on is data and runs nothing.
     """
     module, _, name = path.rpartition(".")
-    if not module.startswith("leanvit."):
-        raise LeanvitError(f"_target_: {path} is none of leanvit's own parts")
+    if not module.startswith("leanvit.") and not is_own(path):
+        raise LeanvitError(f"_target_: {path} is none of leanvit's own parts; see docs/parts.md")
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

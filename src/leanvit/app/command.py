@@ -4,6 +4,7 @@ Nothing heavy is imported before the config is composed: ``--help`` and a slip o
 answered at once.
 """
 
+import argparse
 import importlib
 import os
 import signal
@@ -20,7 +21,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from leanvit import values
-from leanvit.app import grid, grid_folder, help, jobs, names, processes, ranks, request, words
+from leanvit.app import (
+    grid,
+    grid_folder,
+    help,
+    jobs,
+    names,
+    parts,
+    processes,
+    ranks,
+    request,
+    words,
+)
 from leanvit.app.left_to_jobs import left_to_jobs, told_to_hydra
 from leanvit.errors import LeanvitError
 
@@ -80,6 +92,7 @@ def train(command: str, description: str | None) -> None:
             sys.exit(1)
 
     def main() -> None:
+        take_own_parts(sys.argv[1:])
         check_left_out(sys.argv[1:], command)
         if HELP & set(sys.argv[1:]):
             return tell(command, description, sys.argv[1:])
@@ -111,6 +124,24 @@ def spoken(main: Callable[[], None]) -> None:
         sys.exit(words.say(error))
 
 
+def take_own_parts(arguments: Sequence[str]) -> list[str]:
+    """The arguments without ``--config-dir``: the parts that this folder names are trusted, in the
+    processes of this command too.
+
+    Raises:
+        HydraException: there is no such folder.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config-dir")  # Hydra takes it, too
+    known, rest = parser.parse_known_args(list(arguments))
+    if known.config_dir:
+        os.environ[parts.OWN] = names.full_path(known.config_dir)
+    for folder in parts.folders():
+        if not folder.is_dir():
+            raise HydraException(f"--config-dir={folder} is no folder")
+    return rest
+
+
 def check_left_out(arguments: Sequence[str], command: str) -> None:
     """See that ``~key`` leaves out nothing needed.
 
@@ -134,7 +165,7 @@ def ask(command: str, description: str | None, of_train: bool = False) -> None:
     """
 
     def main() -> None:
-        arguments = sys.argv[1:]
+        arguments = take_own_parts(sys.argv[1:])
         if HELP & set(arguments):
             return tell(command, description, [] if of_train else map(as_list, arguments))
         rest = [each for each in arguments if not of_train or each not in MULTIRUN]
@@ -144,6 +175,9 @@ def ask(command: str, description: str | None, of_train: bool = False) -> None:
         own: Any = OmegaConf.load(CONF / f"{command}.yaml") if of_train else {}
         overrides = [each for each in rest if not of_train or each.partition("=")[0] not in own]
         asked = [as_list(each) for each in rest if not of_train or each not in overrides]
+        for folder in parts.folders()[1:]:
+            asked.append(f"hydra.searchpath=['file://{folder}']")
+            overrides.append(asked[-1])
         with initialize_config_dir(str(CONF)):
             config = compose(command, asked, return_hydra_config=True)
         choices = dict(config.hydra.runtime.choices)

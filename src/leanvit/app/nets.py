@@ -145,8 +145,15 @@ def _load_pretrained(
 
 
 def head_names(net: nn.Module) -> set[str]:
-    """Of the classifier's weights in the net's state dict, whatever the net calls it."""
-    head: nn.Module = net.head  # type: ignore[assignment]
+    """Of the classifier's weights in the net's state dict, whatever their names are there.
+
+    Raises:
+        LeanvitError: the net does not say which its classifier is.
+    """
+    head = getattr(net, "head", None)
+    if head is None:
+        raise LeanvitError(f"pretrained=: {type(net).__name__} has no `head`, which says what of it"
+                           " is the classifier")  # fmt: skip
     own = {id(value) for value in head.state_dict(keep_vars=True).values()}
     return {name for name, value in net.state_dict(keep_vars=True).items() if id(value) in own}
 

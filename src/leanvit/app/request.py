@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from leanvit.app import names
 from leanvit.app.finished import METRICS, Run, damage, find
+from leanvit.app.parts import folders
 from leanvit.app.second_stage import begins_from, look_for_seen_images, taken_over
 from leanvit.errors import LeanvitError
 
@@ -211,8 +212,10 @@ def follow_recipe(
     config: DictConfig, choices: Mapping[str, str | None], given: Mapping[str, Any]
 ) -> None:
     """Change the values that a net wants otherwise than conf/train.yaml, and that are not given."""
-    path = names.CONF / "recipe" / f"{choices['optimizer']}_{choices['model']}.yaml"
-    if not path.exists():
+    name = f"{choices['optimizer']}_{choices['model']}.yaml"
+    paths = [folder / "recipe" / name for folder in folders()]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
         return
     recipe: Any = OmegaConf.to_container(OmegaConf.load(path))
     for key, value in recipe.items():

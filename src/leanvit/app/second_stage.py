@@ -76,7 +76,7 @@ def taken_over(
             config.pruned = True
         if "weights" in config.model and "model.weights" not in given:
             config.model.weights = None  # the run's own take their place
-        if "model.image_size" not in given:
+        if "image_size" in config.model and "model.image_size" not in given:
             config.model.image_size = config.data.image_size
         for key in ("seed", "split_seed", "val_fraction"):
             if key not in given:

@@ -1,0 +1,55 @@
+"""Parts that a user keeps in a folder of his own."""
+
+from pathlib import Path
+
+import pytest
+from scripts import TINY_DATA, call, only_run
+
+from leanvit import load
+from leanvit.app import parts
+from leanvit.app.build import target
+from leanvit.errors import LeanvitError
+
+NET = """
+from torch import Tensor, nn
+
+class MyNet(nn.Module):
+    def __init__(self, num_classes: int, width: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.stem(images))
+"""
+
+
+def test_a_net_of_ones_own(tmp_path: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained, evaluated and loaded by whoever names its folder, and by nobody else."""
+    conf = tmp_path / "my_parts" / "conf"
+    for folder in ("model", "recipe"):
+        (conf / folder).mkdir(parents=True)
+    (tmp_path / "my_parts" / "mynet.py").write_text(NET)
+    (conf / "model" / "mynet.yaml").write_text("_target_: mynet.MyNet\nwidth: 4\n")
+    (conf / "recipe" / "muon_mynet.yaml").write_text("optimizer: {lr: 1e-3}\n")
+    monkeypatch.syspath_prepend(tmp_path / "my_parts")
+    own, outputs = f"--config-dir={conf}", f"outputs={tmp_path}/out"
+    words = [*TINY_DATA, "model=mynet", "max_epochs=1", "mix=none", "trainer=cpu", outputs]
+    done = call("train.py", own, *words)
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path / "out")
+    assert run.name.startswith("mynet-ce-") and "lr: 0.001\n" in (run / "config.yaml").read_text()
+    again = ["max_epochs=2", "trainer=cpu", outputs, f"pretrained={run}"]
+    assert call("train.py", "-m", own, *again, "seed=0,1").returncode == 0
+    assert call("eval.py", own, f"run={run}", "device=cpu").returncode == 0
+    assert call("report.py", f"run={run}").returncode == 0  # runs no net
+    refused = call("eval.py", f"run={run}", "device=cpu")
+    assert refused.returncode == 1
+    assert "model._target_=mynet.MyNet is no class that a file of conf/ names" in refused.stderr
+    nowhere = call("eval.py", f"--config-dir={tmp_path}/nowhere", f"run={run}")
+    assert "nowhere is no folder" in nowhere.stderr
+    monkeypatch.setenv(parts.OWN, str(conf))
+    assert type(load(run).net).__name__ == "MyNet"
+    for path in ("mynet.nn.Linear", "os.getcwd"):  # the folder names one class of that module
+        with pytest.raises(LeanvitError, match="none of leanvit's own parts"):
+            target(path)
