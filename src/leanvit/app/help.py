@@ -15,7 +15,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from leanvit.app import names, request
+from leanvit.app import names, parts, request
 
 OF_HYDRA = ("_target_", "_partial_")
 MANY = 20  # choices of a group; more are named only
@@ -29,7 +29,7 @@ def text(command: str, description: str, arguments: Sequence[str] = ()) -> str:
         arguments: choices and values, of which is told what comes of them.
     """
     with initialize_config_dir(str(names.CONF)):
-        config = compose(command, list(arguments), return_hydra_config=True)
+        config = compose(command, [*parts.search_path(), *arguments], return_hydra_config=True)
     choices = {str(key): value for key, value in config.hydra.runtime.choices.items()}
     if command == "train" and not choices["experiment"]:
         request.follow_recipe(config, choices, request.parse(arguments))
@@ -49,7 +49,8 @@ def text(command: str, description: str, arguments: Sequence[str] = ()) -> str:
 def of_choice(group: str, choice: str | None, values: Mapping[str, Any]) -> Iterator[str]:
     """What was chosen of a group, and its values."""
     folder, _, place = group.partition("@")
-    path, place = names.CONF / folder / f"{choice}.yaml", f"{place or folder}."
+    files = [each / folder / f"{choice}.yaml" for each in parts.folders()]
+    path, place = next(each for each in files if each.is_file()), f"{place or folder}."
     yield textwrap.fill(f"{group}={choice}: {about(path)}", width())
     said = meanings(path)  # a file for all of the config has whole names
     said = {key if key.startswith(place) else place + key: word for key, word in said.items()}
@@ -61,7 +62,7 @@ def lines(choices: Mapping[str, str | None], said: Mapping[str, str]) -> Iterato
     yield "choices; what comes of one is shown with it: <choice>=<name> --help"
     for group in (each for each in said if each in choices and not each.endswith("_logging")):
         meaning, _, only = said[group].partition("; only ")
-        yield from entry(f"{group}={choices[group] or 'null'}", meaning)
+        yield from entry(f"{group}={choices[group] or ''}", meaning)
         paths = listed(group, re.findall(r"\w+", only))
         if len(paths) > MANY:
             yield from entry("", ", ".join(path.stem for path in paths))
@@ -74,7 +75,7 @@ def lines(choices: Mapping[str, str | None], said: Mapping[str, str]) -> Iterato
 
 def listed(group: str, only: Sequence[str] = ()) -> list[Path]:
     """The files of a group, of which one is chosen; those of ``group@place`` are known by then."""
-    paths = sorted((names.CONF / group).glob("*.yaml"))
+    paths = sorted(path for each in parts.folders() for path in (each / group).glob("*.yaml"))
     return [path for path in paths if not only or path.stem in only]
 
 

@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from leanvit.app import names
+from leanvit.app import names, parts
 
 
 def left_to_jobs(command: str, words: Sequence[str]) -> list[str]:
@@ -28,6 +28,7 @@ def left_to_jobs(command: str, words: Sequence[str]) -> list[str]:
         plain = [word for word, each in parsed.items()
                  if word not in values and not each.is_sweep_override()]  # fmt: skip
         with initialize_config_dir(str(names.CONF)):
+            plain = [*parts.search_path(), *plain]
             base = compose(command, plain, return_hydra_config=True) if values else None
             lacking = [word for word in values if not _has(base, parsed[word])]
             if base is None or not lacking or "Search" in base.hydra.sweeper.get("_target_", ""):

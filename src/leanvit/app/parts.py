@@ -63,6 +63,11 @@ def folders() -> tuple[Path, ...]:
     return (CONF, Path(own).expanduser().resolve()) if own else (CONF,)
 
 
+def search_path() -> list[str]:
+    """What Hydra is told of the user's own folder where it composes a config for us."""
+    return [f'hydra.searchpath=["file://{folder}"]' for folder in folders()[1:]]
+
+
 def is_own(path: str) -> bool:
     """A choice of the user's own folder names this class."""
     groups = {each.name for folder in folders()[1:] for each in folder.iterdir() if each.is_dir()}
