@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 from scripts import TINY_DATA, TINY_VIT, call, no_figures
 
-from leanvit.app import benchmark
+from leanvit.app import benchmark, names
+from leanvit.app.asked_runs import in_order
 from leanvit.app.build import load_splits
 from leanvit.app.finished import Run
 from leanvit.app.jobs import keep_config
@@ -136,9 +137,18 @@ def test_results_of_other_settings_stand_in_other_folders(
     assert all(len(Path(each.strip()).parent.name) == 8 for each in printed)
 
 
+def test_runs_are_asked_for_as_in_a_report(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, deep = runs / "one", runs / "deep"
+    assert in_order([f"{one}", f"{deep}", f"{one}"]) == [one, deep, one]  # as they are given
+    assert in_order(f"{runs}") == in_order(f"{runs}/[od]*e*") == [deep, one]
+    monkeypatch.setattr(names, "ROOT", runs.parent)
+    (runs.parent / "outputs").symlink_to(runs)
+    assert [path.name for path in in_order(["model=vit", "model.depth=6"])] == ["deep"]
+
+
 def test_runs_that_are_not_finished_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "is not a finished run: metrics.json" in refused(tmp_path, f"run={tmp_path}/empty")
+    assert refused(tmp_path, f"run={tmp_path}/empty").endswith("empty holds no finished run")
     assert "no run directory" in refused(tmp_path, f"run={tmp_path}/nowhere")
 
 

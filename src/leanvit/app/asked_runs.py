@@ -15,6 +15,7 @@ from leanvit.evaluation.comparison.reference import chosen
 from leanvit.evaluation.comparison.runs import Found, find_all, read_run
 from leanvit.values import nearest
 
+OF_A_RUN = ("config.yaml", "metrics.json", "error.txt")
 MAX_LETTERS = 80  # of the name of a file
 
 
@@ -41,6 +42,27 @@ def runs_in(given: str | Sequence[str] | None) -> Found:
     if wanted:
         return Found(_chosen(whole, wanted), damaged, [])
     return Found(whole, failed + damaged, unfinished)
+
+
+def in_order(given: str | Sequence[str]) -> list[Path]:
+    """Run directories in the order in which they are meant, finished or not; and the finished runs
+    of folders, globs and choices.
+
+    Raises:
+        LeanvitError: there is no such directory, or no finished run in it.
+    """
+    told = [given] if isinstance(given, str) else list(given)
+    if any(is_choice(each) for each in told if each):
+        return runs_in(told).finished
+    runs: list[Path] = []
+    for each in told:
+        if not has_magic(each) and any((find(each).path / file).exists() for file in OF_A_RUN):
+            runs.append(find(each).path)
+        elif finished := runs_in(each).finished:
+            runs += finished
+        else:
+            raise LeanvitError(f"{each} holds no finished run")
+    return runs
 
 
 def is_choice(given: str) -> bool:

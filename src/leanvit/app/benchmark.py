@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from leanvit.app.asked_runs import in_order
 from leanvit.app.build import load_splits
-from leanvit.app.finished import Run, find, outputs_of
+from leanvit.app.finished import Run, outputs_of
 from leanvit.app.nets import load_run
 from leanvit.app.provenance import device_name
 from leanvit.device import Accelerator, find_device
@@ -58,7 +59,7 @@ def run(
     """
     if threads is not None and threads > (cores := os.cpu_count() or 1):
         raise LeanvitError(f"threads={threads}: this machine has {cores} CPU cores")
-    runs = [find(each) for each in ([run] if isinstance(run, str) else run)]
+    runs = [Run(path) for path in in_order(run)]
     told = [about(each) for each in runs]
     beside = Path(output) if output else outputs_of(runs[0]) / "benchmarks"
     check_folder(beside)
