@@ -59,7 +59,8 @@ class History(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
     ) -> None:
         self.num_images += cast(Trainable, pl_module).num_images
-        if trainer.is_global_zero and len(self.step_ends) <= FIRST_STEPS:
+        is_planned = trainer.max_epochs != -1  # minutes say it after the first step
+        if trainer.is_global_zero and is_planned and len(self.step_ends) <= FIRST_STEPS:
             self.step_ends.append(time.perf_counter())
             if len(self.step_ends) > FIRST_STEPS:
                 print(_forecast(self.step_ends, trainer), file=sys.stderr, flush=True)

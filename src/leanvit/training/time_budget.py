@@ -43,7 +43,8 @@ class TimeBudget(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.used = sum(row["seconds"] for row in self.history.rows) / self.seconds
-        trainer.should_stop = self.used >= 1  # it was killed in the evaluation
+        if self.used >= 1:  # it was killed in the evaluation
+            trainer.should_stop = True
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.used >= self.late_start:
