@@ -31,3 +31,16 @@ def test_values_that_a_swept_choice_brings_a_place_for(words: str, left: set[str
     assert {now for now in made if now not in given} == {
         f"{key}=choice({value})" for key, value in (word.split("=") for word in left)
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "is_kept"),
+    [("500", True), ("[1,2]", True), ("'a b'", True), ("'/a=b,c'", True), ("{c:1}", True),
+     ("null", False), ("", False), ("'1'", False), ("str(5)", False), ("'null'", False)],
+)  # fmt: skip
+def test_no_value_becomes_another(value: str, is_kept: bool) -> None:
+    word = f"data.num_train={value}"
+    made = left_to_jobs("train", ["-m", EXPERIMENTS, word])[-1]
+    assert made == (f"data.num_train=choice({value})" if is_kept else word)
+    forced = f"++data.num_train={value}"  # Hydra takes it anywhere
+    assert left_to_jobs("train", ["-m", EXPERIMENTS, forced])[-1] == forced

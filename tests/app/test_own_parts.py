@@ -41,6 +41,8 @@ def test_a_net_of_ones_own(tmp_path: Path, undrawn: None, monkeypatch: pytest.Mo
     assert run.name.startswith("mynet-ce-") and "lr: 0.001\n" in (run / "config.yaml").read_text()
     again = ["max_epochs=2", "trainer=cpu", outputs, f"pretrained={run}"]
     assert call("train.py", "-m", own, *again, "seed=0,1").returncode == 0
+    told = call("train.py", "--config-dir", str(conf), "model=mynet", "--help").stdout
+    assert "model=mynet" in told and "model.width=4" in told
     assert call("eval.py", own, f"run={run}", "device=cpu").returncode == 0
     assert call("report.py", f"run={run}").returncode == 0  # runs no net
     refused = call("eval.py", f"run={run}", "device=cpu")

@@ -21,6 +21,7 @@ from leanvit.training.data_module import ImageDataModule
 from leanvit.training.fit import fit
 from leanvit.training.time_budget import NEVER
 from leanvit.training.triangular import Triangular
+from leanvit.weights import read_checkpoint
 
 STEPS = 6  # of an epoch
 
@@ -50,7 +51,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Clocked, "pace", staticmethod(lambda step: 1.0))
 
 
-def train(run_dir: Path, seconds: float, accumulate: int = 1) -> list[dict[str, str]]:
+def train(run_dir: Path, seconds: float, **options: Any) -> list[dict[str, str]]:
     """The history of a training of so many seconds."""
     images = torch.randint(256, (64, 3, 8, 8), dtype=torch.uint8)
     everything = ImageSet(images, torch.arange(64) % 4, tuple("abcd"))
@@ -67,8 +68,9 @@ def train(run_dir: Path, seconds: float, accumulate: int = 1) -> list[dict[str, 
         classes=tuple("abcd"),
         late_epoch=NEVER,
     )
-    fit(module, data, run_dir, max_epochs=1, max_minutes=seconds / 60, late_start=0.5,
-        accumulate=accumulate, accelerator="cpu")  # fmt: skip
+    training = fit(module, data, run_dir, max_epochs=1, max_minutes=seconds / 60, late_start=0.5,
+        **{"accelerator": "cpu", **options})  # fmt: skip
+    assert training.stopped is None
     assert data.deferred is not None and data.deferred.start == data.late_epoch
     return list(csv.DictReader((run_dir / "history.csv").open()))
 
@@ -111,7 +113,50 @@ def test_a_killed_one_has_the_time_that_is_left(tmp_path: Path, dies_at: int) ->
     assert again == rows and len(Clocked.steps) == 20 - kept
 
 
-def test_an_accumulated_step_is_never_cut(tmp_path: Path) -> None:
+def test_an_accumulated_step_is_never_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(callbacks, "FIRST_STEPS", 2)  # which are over before the first of four is
+    monkeypatch.setattr(callbacks, "WARM_STEPS", 0)
     rows = train(tmp_path, seconds=9, accumulate=4)
     # steps after 4, 6 and 10 batches; the first at which the time is over is the third
     assert [float(row["images"]) for row in rows] == [48, 32]
+    said = capsys.readouterr().err
+    assert "of training to go" in said
+    assert "late choices" not in said  # from the second epoch on
+
+
+def test_late_choices_that_no_epoch_came_for_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path, seconds=4)
+    assert "the late choices never held" in capsys.readouterr().err
+
+
+def test_a_best_net_that_no_row_tells_of_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die_at_the_last(state: dict[str, Any], path: Path, before: Path | None = None) -> None:
+        if path.name == "last.ckpt" and state["epoch"] == 2:
+            raise RuntimeError("killed")
+        write(state, path, before)
+
+    write = callbacks.write_checkpoint
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(callbacks, "write_checkpoint", die_at_the_last)
+        train(tmp_path, seconds=20, monitor="val/loss")
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    state = {**read_checkpoint(best), "epoch": 2}  # whether it was better or not
+    write(state, best)
+    rows = train(tmp_path, seconds=20, monitor="val/loss")
+    kept = read_checkpoint(best)
+    losses = [float(row["val_loss"]) for row in rows]
+    assert kept["epoch"] >= 2 and losses[kept["epoch"]] == pytest.approx(min(losses[2:]))
+
+
+def test_a_trial_that_came_to_its_end_stays_finished(tmp_path: Path) -> None:
+    medians = [None, None, None, 2.0]  # which the last epoch, not judged, is behind
+    train(tmp_path, seconds=20, medians=medians)
+    before = (tmp_path / "history.csv").read_text()
+    train(tmp_path, seconds=20, medians=medians)  # killed in its evaluation
+    assert (tmp_path / "history.csv").read_text() == before

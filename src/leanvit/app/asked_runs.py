@@ -57,9 +57,9 @@ def in_order(given: str | Sequence[str]) -> list[Path]:
     runs: list[Path] = []
     for each in told:
         if not has_magic(each) and any((find(each).path / file).exists() for file in OF_A_RUN):
-            runs.append(find(each).path)
+            runs.append(find(each).path)  # twice is twice
         elif finished := runs_in(each).finished:
-            runs += finished
+            runs += [path for path in finished if path not in runs]
         else:
             raise LeanvitError(f"{each} holds no finished run")
     return runs

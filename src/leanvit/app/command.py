@@ -92,12 +92,14 @@ def train(command: str, description: str | None) -> None:
             sys.exit(1)
 
     def main() -> None:
-        take_own_parts(sys.argv[1:])
-        check_left_out(sys.argv[1:], command)
-        if HELP & set(sys.argv[1:]):
-            return tell(command, description, sys.argv[1:])
-        in_grid = bool(MULTIRUN & set(sys.argv) or grid.mode())
-        with told_to_hydra(left_to_jobs(command, sys.argv[1:]) if in_grid else sys.argv[1:]):
+        arguments = take_own_parts(sys.argv[1:])
+        check_left_out(arguments, command)
+        if HELP & set(arguments):
+            return tell(command, description, arguments)
+        in_grid = bool(MULTIRUN & set(arguments) or grid.mode())
+        asked = left_to_jobs(command, arguments) if in_grid else arguments
+        own = [f"--config-dir={folder}" for folder in parts.folders()[1:]]
+        with told_to_hydra([*asked, *own]):
             task()
 
     spoken(main)
@@ -132,7 +134,7 @@ def take_own_parts(arguments: Sequence[str]) -> list[str]:
         HydraException: there is no such folder.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--config-dir")  # Hydra takes it, too
+    parser.add_argument("--config-dir", "-cd")
     known, rest = parser.parse_known_args(list(arguments))
     if known.config_dir:
         os.environ[parts.OWN] = names.full_path(known.config_dir)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -52,7 +52,7 @@ def told_to_hydra(words: Sequence[str]) -> Iterator[None]:
 
 
 def _is_value(each: Override) -> bool:
-    is_single = not each.is_sweep_override() and not each.is_delete() and not each.is_add()
+    is_single = each.type == OverrideType.CHANGE and not each.is_sweep_override()
     return is_single and "." in each.key_or_group and not each.is_hydra_override()
 
 
@@ -73,5 +73,12 @@ def _swept(parsed: dict[str, Override], base: DictConfig) -> Iterator[str]:
 
 
 def _as_sweep(word: str) -> str:
+    """The word as a sweep of one, or as it is where a sweep would change its value."""
     key, _, value = word.partition("=")
-    return f"{key}=choice({value})"
+    sweep, parser = f"{key}=choice({value})", OverridesParser.create()
+    with contextlib.suppress(HydraException):
+        told = [f"{key}={each}" for each in parser.parse_override(sweep).sweep_string_iterator()]
+        values = [parser.parse_override(each).value() for each in (word, *told)]
+        if len(values) == 2 and repr(values[0]) == repr(values[1]):
+            return sweep
+    return word

@@ -124,7 +124,8 @@ def log_results(made: Logger | None, told: Mapping[str, Any], folder: Path) -> N
                 wandb_runs.confusion(made, saved["test_labels"].tolist(), guessed, told["classes"])
     elif isinstance(made, TensorBoardLogger):
         config = OmegaConf.load(folder / "config.yaml")
-        asked = {key: OmegaConf.select(config, key) for key in ALWAYS_TOLD}
+        asked = {key: OmegaConf.select(config, key) for key in ALWAYS_TOLD
+                 if key != "max_epochs" or not OmegaConf.select(config, "max_minutes")}  # fmt: skip
         chosen = {**told["choices"], **asked, **told["overrides"], "seed": told["seed"]}
         made.log_hyperparams({k: v for k, v in chosen.items() if v is not None}, found)
         _draw(made, pictures)

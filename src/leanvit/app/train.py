@@ -154,7 +154,8 @@ def fit_chosen(
         max_minutes=config.get("max_minutes"),
         late_start=late.get("start", 1.0),
         patience=config.patience,
-        medians=request.medians,
+        # of trainings by the clock other epochs are as far
+        medians=() if config.get("max_minutes") else request.medians,
         patient_until=late_epoch(late.start, config.max_epochs) if is_deferred else 0,
         logger=logger,
         **trainer,

@@ -194,6 +194,7 @@ class CheckpointHere(ModelCheckpoint):
     validation set are soon equal, at last at 1. With equal losses too the earlier one stays.
     """
 
+    forgets = False  # what it knew, on going on
     best_loss = -math.inf  # where an older version kept none: the earlier one stays
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
@@ -209,6 +210,9 @@ class CheckpointHere(ModelCheckpoint):
         return {**super().state_dict(), "best_loss": self.best_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.forgets:
+            return
+
         def here(path: str) -> str:
             return str(Path(str(self.dirpath)) / Path(path).name) if path else path
 

@@ -69,6 +69,11 @@ class Classifier(Trainable):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["classes"] = list(self.classes)
 
+    @property
+    def is_deferred(self) -> bool:
+        """Whether loss or mixing change."""
+        return self.late_loss is not self.loss or self.late_mix is not self.mix
+
     def begin_late(self, epoch: int) -> None:
         """Let ``late_loss`` and ``late_mix`` hold from ``epoch`` on."""
         self.late_epoch = epoch

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -135,8 +134,8 @@ def fit(
         callbacks.insert(0, cores)
     if patience:
         callbacks.append(Patience(patience, monitor, history, patient_until))
-    if max_minutes:
-        callbacks.append(TimeBudget(60 * max_minutes, late_start, history))
+    if max_minutes:  # in front: it says how many epochs there are
+        callbacks.insert(0, TimeBudget(60 * max_minutes, late_start, history))
     if ema_decay:
         callbacks.append(AveragedWeights(ema_decay))
     if sys.stderr.isatty():
@@ -155,6 +154,7 @@ def fit(
     )
     folder = run_dir / "checkpoints"
     path = find_last(folder, module)
+    best.forgets = bool(max_minutes and path and is_later(folder / BEST, path))
     with fastest_attention(device, "bf16" in str(trainer.precision)), _stops_are_told(trainer):
         trainer.fit(module, data, ckpt_path=path, weights_only=True)
     history.keep(trainer)  # of a finished training nothing was written by then
@@ -214,7 +214,13 @@ def find_last(folder: Path, module: Trainable) -> Path | None:
     return path
 
 
-def checkpoints(folder: Path, monitor: str) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+def is_later(best: Path, last: Path) -> bool:
+    """Whether the process died between writing these two. Epochs that are counted come again with
+    the same bits; those of a clock do not, and a net that no row tells of is not kept."""
+    return int(read_checkpoint(best)["epoch"]) > int(read_checkpoint(last)["epoch"])
+
+
+def checkpoints(folder: Path, monitor: str) -> tuple[CheckpointHere, CheckpointHere]:
     """What keeps ``best.ckpt`` and then ``last.ckpt``, which so knows of the best."""
     best = CheckpointHere(
         folder,

@@ -13,7 +13,9 @@ class ProgressBar(RichProgressBar):
         super().__init__(console_kwargs={"stderr": True})
 
     def _get_train_description(self, current_epoch: int) -> str:
-        return f"{f'epoch {current_epoch + 1}/{self.trainer.max_epochs}':{len('Validation')}}"
+        num = self.trainer.max_epochs
+        of_all = f"/{num}" if num != -1 else ""  # minutes say it after the first step
+        return f"{f'epoch {current_epoch + 1}{of_all}':{len('Validation')}}"
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Nothing: the line of each epoch says it."""

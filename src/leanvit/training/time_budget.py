@@ -5,6 +5,7 @@ Ramanan, "Budgeted Training", ICLR 2020, https://arxiv.org/abs/1905.04753); here
 """
 
 import math
+import sys
 from typing import Any
 
 import lightning as L
@@ -43,8 +44,10 @@ class TimeBudget(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.used = sum(row["seconds"] for row in self.history.rows) / self.seconds
+        if done := len(self.history.rows):
+            trainer.fit_loop.max_epochs = max(done, math.ceil(done / self.used))
         if self.used >= 1:  # it was killed in the evaluation
-            trainer.should_stop = True
+            trainer.fit_loop.max_epochs, trainer.should_stop = done, True
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.used >= self.late_start:
@@ -52,6 +55,18 @@ class TimeBudget(L.Callback):
             for part in (pl_module, data):
                 if isinstance(part, Classifier | ImageDataModule) and part.late_epoch == NEVER:
                     part.begin_late(trainer.current_epoch)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(pl_module, Classifier) or not trainer.is_global_zero:
+            return
+        has_late = data.late_sampler or pl_module.is_deferred
+        if has_late and pl_module.late_epoch == NEVER and self.used >= 1:
+            print(
+                f"the late choices never held: no epoch began after {self.late_start:g} of the "
+                "time, give more max_minutes or an earlier late.start",
+                file=sys.stderr,
+            )
 
     def look(self, trainer: L.Trainer) -> int:
         """The step of the schedule after a step of the optimizer, in :data:`NUM_STEPS`."""

@@ -154,11 +154,11 @@ def _row(runs: list[dict[str, Any]], monitor: str) -> Row:
         pflop=_mean_of_all([pflop_of(run["training"]) for run in runs]),
         seconds=float(np.mean([run["training"]["seconds"] for run in runs])),
         num_given=len(runs[0]["overrides"]),
-        base=_base(runs[0]),
+        base=base_of(runs[0]),
     )
 
 
-def _base(run: dict[str, Any]) -> Path | None:
+def base_of(run: dict[str, Any]) -> Path | None:
     """The run whose net it took over, or made smaller."""
     given = run.get("compressed", {}).get("run")
     if given is None and run["choices"].get("pretrained") is not None:

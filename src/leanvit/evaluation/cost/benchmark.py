@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from leanvit.evaluation.comparison.compare import settings_of
+from leanvit.evaluation.comparison.compare import base_of, settings_of
 from leanvit.evaluation.comparison.intervals import Difference, Ratio, paired_difference, ratio
 from leanvit.evaluation.comparison.runs import read_answers
 from leanvit.evaluation.cost.benchmark_times import Times
@@ -82,7 +82,10 @@ def timed_runs(
     macs = [about["cost"].get("macs_used", about["cost"]["macs"]) for about in told]
     plain = curves(settings, macs)
     rates = [float(np.median(own.rates)) for own in times]
-    beside = beside_plain(settings, plain, rates, answers)
+    bases = [base_of({**about, "path": run}) for run, about in zip(runs, told, strict=True)]
+    places = {run.resolve(): index for index, run in enumerate(runs)}
+    made_of = [places.get(base.resolve()) if base else None for base in bases]
+    beside = beside_plain(settings, plain, made_of, rates, answers)
     timed = []
     for index, (run, about, own) in enumerate(zip(runs, told, times, strict=True)):
         cost, is_first = about["cost"], index == 0

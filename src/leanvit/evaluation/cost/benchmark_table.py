@@ -77,7 +77,7 @@ def caption(benchmark: Benchmark) -> str:
     if any(run.beside_plain for run in benchmark.runs):
         sentences.append(
             "Beside plain: test accuracy minus that of plain nets of this model that are as fast "
-            "in batches, interpolated between the two sizes next to it."
+            "in batches, interpolated between the two sizes next to it; – where none is."
         )
     sentences.append(
         "Accuracies are those of the runs' own evaluation. MACs: mean of what the test images "
@@ -155,10 +155,8 @@ def _cells(benchmark: Benchmark) -> list[dict[str, str]]:
 
 
 def beside_plain(run: TimedRun) -> str:
-    """The verdict on a lighter net, or that it is a size of the curve, or beyond it."""
-    if run.beside_plain:
-        return judged(run.beside_plain)
-    return "a plain size" if run.plain else "no plain net as fast"
+    """The verdict on a lighter net, where it has one, or that a net is a size of the curve."""
+    return "a plain size" if run.plain else judged(run.beside_plain)
 
 
 def _range(spread: Spread, factor: float) -> str:

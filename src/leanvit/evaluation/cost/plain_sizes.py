@@ -4,11 +4,12 @@ A net that was pruned, merged or dropped competes with the one it was made from,
 was built smaller and trained as long, which often wins (Liu et al., "Rethinking the Value of
 Network Pruning", ICLR 2019, https://arxiv.org/abs/1810.05270).
 
-- Plain nets of one model that differ in nothing but ``model.*`` and the seed are a curve, if they
-  have two sizes or more; seeds of a size are averaged.
-- A lighter net of that model is compared with the curve at its own speed: between the two sizes
-  next to it correctness is interpolated, image by image, by the logarithm of images per second.
-  Faster than the fastest size, or slower than the slowest, nothing is said.
+- Plain nets of one model that differ in nothing but the seed and ``model.*`` values that change its
+  MACs are a curve, if they have two sizes or more; seeds of a size are averaged.
+- A lighter net is compared with the curve of the net it was made of, or else with that of its model
+  whose recipe is most like its own, at its own speed: between the two sizes next to it correctness
+  is interpolated, image by image, by the logarithm of images per second. Faster than the fastest
+  size, or slower than the slowest, nothing is said.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from numpy import ndarray
 
 from leanvit.evaluation.comparison.intervals import Difference, paired_difference
 
+OF_NET = ("model.name", "model.weights")  # another net, not another size of it
 OF_SIZE = ("model", "experiment")  # keys that may differ along a curve, with what is below them
 METHODS = ("lightweight", "method")
 
@@ -39,26 +41,40 @@ def curves(settings: Sequence[Mapping[str, str]], macs: Sequence[float]) -> list
         settings: what was chosen for each run.
     """
     found: list[Plain | None] = []
+    nets: dict[Plain, list[str]] = {}  # of equal nets of a recipe the first that is given counts
     for own, size in zip(settings, macs, strict=True):
-        is_plain = all(own.get(key, "none") == "none" for key in METHODS)
-        rest = [f"{key}={value}" for key, value in sorted(own.items())
-                if key.split(".")[0] not in (*OF_SIZE, *METHODS)]  # fmt: skip
-        found.append(Plain(" ".join([own["model"], *rest]), size) if is_plain else None)
+        plain = Plain(" ".join([own["model"], *_recipe(own)]), size)
+        values = sorted(f"{key}={own[key]}" for key in own if key.startswith("model."))
+        counts = not is_light(own) and nets.setdefault(plain, values) == values
+        found.append(plain if counts else None)
     sizes: dict[str, set[float]] = {}
     for each in filter(None, found):
         sizes.setdefault(each.curve, set()).add(each.size)
     return [each if each and len(sizes[each.curve]) > 1 else None for each in found]
 
 
+def is_light(settings: Mapping[str, str]) -> bool:
+    """Whether a method makes the net lighter."""
+    return any(settings.get(key, "none") != "none" for key in METHODS)
+
+
+def _recipe(settings: Mapping[str, str]) -> list[str]:
+    """All that was chosen but what may differ along a curve, and methods."""
+    return [f"{key}={value}" for key, value in sorted(settings.items())
+            if key in OF_NET or key.split(".")[0] not in (*OF_SIZE, *METHODS)]  # fmt: skip
+
+
 def beside_plain(
     settings: Sequence[Mapping[str, str]],
     plain: Sequence[Plain | None],
+    bases: Sequence[int | None],
     rates: Sequence[float],
     answers: Sequence[Float64[ndarray, " n"]],
 ) -> list[Difference | None]:
     """Accuracy of each lighter run minus that of plain nets as fast as it.
 
     Args:
+        bases: which of the runs each was made of.
         rates: images per second.
         answers: whether each test image was right.
 
@@ -67,26 +83,37 @@ def beside_plain(
     """
     differences: list[Difference | None] = []
     for index, own in enumerate(settings):
-        is_light = any(own.get(key, "none") != "none" for key in METHODS)
-        along = [i for i, each in enumerate(plain)
-                 if each and is_light and settings[i]["model"] == own["model"]]  # fmt: skip
-        names = [plain[i].curve for i in along]  # type: ignore[union-attr]
-        if names:  # of several recipes the one with the most nets
-            along = [i for i, name in zip(along, names, strict=True)
-                     if name == max(names, key=names.count)]  # fmt: skip
-        between = _at(rates[index], [(plain[i], rates[i], answers[i]) for i in along])
+        curve = _curve(index, settings, plain, bases[index]) if is_light(own) else None
+        nets = [(each.size, rates[i], answers[i]) for i, each in enumerate(plain)
+                if each and each.curve == curve]  # fmt: skip
+        between = _at(rates[index], nets)
         differences.append(None if between is None else paired_difference(answers[index], between))
     return differences
 
 
+def _curve(
+    index: int,
+    settings: Sequence[Mapping[str, str]],
+    plain: Sequence[Plain | None],
+    base: int | None,
+) -> str | None:
+    """The curve that a lighter run stands beside."""
+    if base is not None and (found := plain[base]):
+        return found.curve
+    own = set(_recipe(settings[index]))
+    differing = {each.curve: len(own ^ set(_recipe(settings[i]))) for i, each in enumerate(plain)
+                 if each and settings[i]["model"] == settings[index]["model"]}  # fmt: skip
+    return min(differing, key=differing.__getitem__, default=None)
+
+
 def _at(
-    rate: float, nets: Sequence[tuple[Plain | None, float, Float64[ndarray, " n"]]]
+    rate: float, nets: Sequence[tuple[float, float, Float64[ndarray, " n"]]]
 ) -> Float64[ndarray, " n"] | None:
-    """Share of right answers of plain nets that are as fast as ``rate``."""
-    sizes = sorted({each.size for each, *_ in nets if each})
+    """Share of right answers of plain nets, (size, rate, answers), that are as fast as ``rate``."""
+    sizes = sorted({size for size, *_ in nets})
     speeds, right = [], []
     for size in sizes:
-        of_size = [(own, answers) for each, own, answers in nets if each and each.size == size]
+        of_size = [(own, answers) for each, own, answers in nets if each == size]
         speeds.append(float(np.mean([np.log(own) for own, _ in of_size])))
         right.append(np.mean([answers for _, answers in of_size], axis=0))
     order, wanted = np.argsort(speeds), np.log(rate)
