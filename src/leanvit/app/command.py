@@ -105,7 +105,7 @@ def train(command: str, description: str | None) -> None:
     spoken(main)
 
 
-def spoken(main: Callable[[], None]) -> None:
+def spoken(main: Callable[[], None], makes_runs: bool = True) -> None:
     """Call ``main``; an error becomes a line on standard error and an exit status.
 
     ``HYDRA_FULL_ERROR=1`` shows the traceback.
@@ -123,7 +123,7 @@ def spoken(main: Callable[[], None]) -> None:
     except (Exception, KeyboardInterrupt, processes.Stopped) as error:
         if ranks.is_rank() and not isinstance(error, Exception):
             sys.exit(1)  # all were stopped; the process that started them says so
-        sys.exit(words.say(error))
+        sys.exit(words.say(error, makes_runs))
 
 
 def take_own_parts(arguments: Sequence[str]) -> list[str]:
@@ -192,7 +192,7 @@ def ask(command: str, description: str | None, of_train: bool = False) -> None:
         values.check(run, given)
         run(**given, **values.offered(run, overrides=overrides, choices=choices))
 
-    spoken(main)
+    spoken(main, makes_runs=False)
 
 
 def tell(command: str, description: str | None, arguments: Iterable[str]) -> None:

@@ -39,6 +39,8 @@ from leanvit.training.data_module import ImageDataModule
 from leanvit.training.fit import Monitor, Training, fit
 from leanvit.weights import read_checkpoint, write_checkpoint
 
+FEW_STEPS, FEW_IMAGES = 200, 64  # of a training; of a batch
+
 
 def work(request: Request) -> None:
     """Train, evaluate, and leave metrics.json last of all."""
@@ -54,6 +56,8 @@ def work(request: Request) -> None:
         print(words.seen(counts), file=sys.stderr)
         seen = seen_images(data.train, data.val, data.test)
         if line := seen_line(seen, data.val, data.test):
+            print(line, file=sys.stderr)
+        if line := few_steps_line(config, len(data.train)):
             print(line, file=sys.stderr)
         if line := recipe_line(request):
             print(words.seen(line), file=sys.stderr)
@@ -119,6 +123,18 @@ def finish(
             ),
             "seen_images": seen,
         },
+    )
+
+
+def few_steps_line(config: Any, num_images: int) -> str | None:
+    """A hint for sets that are small beside a batch: BatchNorm and schedules want some steps."""
+    batch = min(config.batch_size * config.accumulate, num_images)
+    steps = num_images // batch * config.max_epochs
+    if not 0 < steps < FEW_STEPS or config.max_minutes or batch < FEW_IMAGES:
+        return None
+    return (
+        f"{num_images:,} training images make {steps} steps in all, in batches of {batch}: "
+        "a smaller batch_size= makes more of them"
     )
 
 

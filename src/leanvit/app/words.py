@@ -57,11 +57,16 @@ def traceback_wanted() -> bool:
     return os.environ.get("LEANVIT_TRACEBACK") == "1"
 
 
-def say(error: BaseException) -> int:
-    """Print an error; the exit status that belongs to it: 2 for the command line, 1 for others."""
+def say(error: BaseException, makes_runs: bool = True) -> int:
+    """Print an error; the exit status that belongs to it: 2 for the command line, 1 for others.
+
+    Args:
+        makes_runs: whether the command goes on where it was; others begin again.
+    """
     if isinstance(error, KeyboardInterrupt | SystemExit):  # the one is Ctrl-C, the other a signal
         by = "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped by {error}"
-        print(f"{by}: the same command goes on where it was", file=sys.stderr)
+        then = ": the same command goes on where it was" if makes_runs else ""
+        print(f"{by}{then}", file=sys.stderr)
         return int(getattr(error, "code", 130))
     if traceback_wanted():
         traceback.print_exception(error)

@@ -20,7 +20,7 @@ from rich.progress import track
 from leanvit.data.images import ImageFiles, ImageSet, one_line
 from leanvit.data.pixels import Fit, decode
 from leanvit.data.source import Source
-from leanvit.errors import LeanvitError
+from leanvit.errors import LeanvitError, SharedError
 from leanvit.files import atomic_path, one_at_a_time
 
 CACHE_FORMAT = 3  # raise it when the same files would decode to other tensors
@@ -134,7 +134,7 @@ def _decode_all(
                 pixels[i] = decode(io.BytesIO(source.read(names[i])), image_size, fit)
             except Exception as error:  # Pillow raises many kinds for a damaged file
                 if not skip_unreadable:
-                    raise LeanvitError(
+                    raise SharedError(
                         f"cannot read image {source.path}/{names[i]} ({one_line(error)}): replace "
                         "or remove it, or leave such images out with data.skip_unreadable=true"
                     ) from error

@@ -130,7 +130,8 @@ def _one_choice(paths: Sequence[Path], name: str) -> dict[int, dict[str, Any]]:
         if differing or runs[0]["source"] != run["source"]:
             raise LeanvitError(
                 f"{name}= holds runs of several choices, which differ in "
-                f"{', '.join(differing) or 'data.source'}: name the runs of one"
+                f"{', '.join(differing) or 'data.source'}: add what only the runs of one have "
+                "(commas join choices), or give their directories"
             )
     return {run["seed"]: run for run in runs}
 

@@ -80,6 +80,7 @@ def caption(benchmark: Benchmark) -> str:
             "in batches, interpolated between the two sizes next to it; – where none is."
         )
     sentences.append(
+        "Each line is one training, whose luck is in no interval. "
         "Accuracies are those of the runs' own evaluation. MACs: mean of what the test images "
         "used. Size: of the weights."
     )
