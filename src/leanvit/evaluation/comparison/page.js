@@ -216,7 +216,8 @@ function recalls(row) {
 }
 
 function draw_pair() {
-  const words = (row, key) => [element("span", key, `key ${key.toLowerCase()}`), ` ${name_of(row)} (${row.runs[0]})`];
+  const words = (row, key) => [element("span", key, `key ${key.toLowerCase()}`), 
+    ` ${name_of(row)} (${row.runs.length > 1 ? `the first of ${row.runs.length} seeds: ` : ""}${row.runs[0]})`];
   find("pair").replaceChildren(...words(a, "A"), element("br"), ...words(b, "B"));
   const known = a.said && b.said;
   for (const id of ["confusion-a", "confusion-b", "confusion-d", "recall", "calibration"]) find(id).hidden = !known;
@@ -239,7 +240,8 @@ function draw_pair() {
   const label = order.map((i) => `${classes[i]} (${(table.train_counts[i] ?? 0).toLocaleString("en")})`);
   Plotly.react("recall", [[one, "A", BLUE], [two, "B", ORANGE]].map(([of, name, color]) =>
     ({x: label, y: at(of.recall), name, mode: "lines+markers", line: {color}})),
-  layout("recall by class, the most frequent in training first", "", "recall (%)", {xaxis: {tickangle: -45}}), CONFIG);
+  layout("recall by class, the most frequent in training first", "", "recall (%)",
+    {xaxis: {tickangle: -45}, rest: {legend: {orientation: "h", x: 0.01, y: 0.01, yanchor: "bottom"}}}), CONFIG);
   const perfect = {x: [0, 100], y: [0, 100], mode: "lines", line: {color: GREY, dash: "dot", width: 1}, showlegend: false, hoverinfo: "skip"};
   Plotly.react("calibration", [perfect, bins(a, "A", BLUE), bins(b, "B", ORANGE)],
     layout("calibration: how often it is right when so sure", "surety (%)", "right (%)"), CONFIG);
@@ -249,7 +251,7 @@ function draw_pair() {
 function heatmap(id, title, values, text, classes, colorscale, zmin, zmax) {
   const few = classes.length <= 12;
   Plotly.react(id, [{type: "heatmap", z: values, x: classes, y: classes, text, colorscale, zmin, zmax,
-    texttemplate: few ? "%{text}" : "", textfont: {size: 9}, showscale: false,
+    texttemplate: few ? "%{text}" : "", textfont: {size: classes.length <= 6 ? 12 : 10}, showscale: false,
     hovertemplate: "true %{y}, said %{x}: %{text} (%{z:.1f})<extra></extra>"}],
   layout(title, "", "", {xaxis: {tickangle: -45}, yaxis: {autorange: "reversed"}}), CONFIG);
 }
