@@ -8,6 +8,7 @@ from fake_runs import write_fake_run
 
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.compare import compare
+from leanvit.evaluation.comparison.intervals import Difference, t_limits
 from leanvit.evaluation.comparison.rows import Table
 
 
@@ -32,6 +33,26 @@ def test_the_plainest_choices_are_the_reference_and_not_the_winner(tmp_path: Pat
     assert table_of([best, plain, longer], baseline="loss=ce").reference == 1
     with pytest.raises(LeanvitError, match="baseline=4 is no row"):
         compare([best, plain, longer], baseline=4)
+
+
+def test_a_difference_of_several_seeds_is_shown_over_these_too(tmp_path: Path) -> None:
+    def difference(*wrong: int) -> Difference:
+        folder = tmp_path / "-".join(map(str, wrong))
+        runs = [
+            write_fake_run(folder / f"{loss}{seed}", loss=loss, seed=seed, val_wrong=[0][:num],
+                           test_wrong=range(num))
+            for loss, numbers in (("ce", wrong), ("focal", (0,) * len(wrong)))
+            for seed, num in enumerate(numbers)
+        ]  # fmt: skip
+        (found,) = (row.difference for row in table_of(runs).rows if row.difference)
+        assert found.value == pytest.approx(sum(wrong) / len(wrong) / 90)
+        return found
+
+    one, alike, apart = difference(20), difference(20, 21, 19), difference(1, 40, 19)
+    assert one.is_shown and alike.is_shown and not apart.is_shown
+    low, high = t_limits([1 / 90, 40 / 90, 19 / 90])
+    assert (apart.low, apart.high) == pytest.approx((low, high))  # the wider ends
+    assert alike.low == pytest.approx(one.low, abs=0.01)  # there it is that of the images
 
 
 def test_a_net_is_compared_with_the_one_that_it_was_made_of(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@
 - Rows can be sorted by what their training cost instead (PFLOP or seconds), the cheapest first.
 - Each row is compared with the reference, or with the row of the net that it was made of
   (`comparison.reference`). Where the interval of the difference holds 0, no difference is shown.
-  It does not hold the luck of training, which only more seeds can tell, and it is not widened for
-  the number of rows: one comparison in twenty shows a difference by chance. `comparison.paired`
-  asks two rows about both kinds of luck.
+  It holds the luck of training where both rows have seeds in common, two or more; of one seed
+  nothing tells it. It is not widened for the number of rows: one comparison in twenty shows a
+  difference by chance. `comparison.paired` tells the two kinds of luck apart.
 - What older runs did not report (recall by shots, calibration after temperature scaling) is not
   known, and neither is a mean over seeds of which one is not.
 """

@@ -148,6 +148,14 @@ def folded(items: Sequence[str], width: int) -> list[str]:
     return lines
 
 
+def luck(table: Table) -> str:
+    """What the interval of a difference holds."""
+    said = "by a paired bootstrap over test images"
+    if any(len(row.runs) > 1 for row in table.rows):
+        return f"{said}, and over the seeds that both rows have, if several (the wider end)"
+    return f"{said}; the luck of training is not in it"
+
+
 def legend(table: Table) -> str:
     """How to read it."""
     several = any(len(row.runs) > 1 for row in table.rows)
@@ -158,8 +166,7 @@ def legend(table: Table) -> str:
     if len(table.rows) > 1:
         sentences.append(
             f"difference: test accuracy minus that of row {table.reference + 1} (or of the row "
-            "that is named), in points, by a paired bootstrap over test images; the luck of "
-            "training is not in it."
+            f"that is named), in points, {luck(table)}."
         )
     if len(table.rows) > NUM_JUDGED:
         sentences.append(f"Differences are told of the first {NUM_JUDGED} rows.")

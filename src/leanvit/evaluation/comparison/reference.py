@@ -5,7 +5,9 @@
   least: the winner by validation was picked for being high, and a difference to it is too.
 - A net that was made of another row's, pruned, merged or trained on, is compared with that row.
 - The difference is a paired bootstrap over the test images, the correctness of an image being
-  averaged over the seeds of its row.
+  averaged over the seeds of its row. Where two rows have two seeds or more in common, its interval
+  also holds the t-interval over these pairs: a difference is shown where both leave out zero, as in
+  :mod:`leanvit.evaluation.comparison.paired`.
 """
 
 import math
@@ -18,9 +20,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from numpy import ndarray
 
-from leanvit.evaluation.comparison.intervals import Difference, paired_difference
+from leanvit.evaluation.comparison.intervals import Difference, paired_difference, t_limits
 from leanvit.evaluation.comparison.rows import ALWAYS_SHOWN, STAGES, Row
-from leanvit.evaluation.comparison.runs import read_answers, read_config
+from leanvit.evaluation.comparison.runs import read_answers, read_config, read_run
 
 NUM_JUDGED = 100  # rows of a table; of so many differences five are shown by chance
 # choices that every remedy must beat, and "none"; another value is one step away from plain
@@ -38,6 +40,7 @@ class Answers(NamedTuple):
 
     correct: Float64[ndarray, " n"]  # share of the runs that had the image right
     labels: Int64[ndarray, " n"]
+    accuracies: Mapping[int, float]  # by seed
 
 
 def plainest(rows: Sequence[Row]) -> int:
@@ -99,7 +102,13 @@ def _difference(one: Answers | None, other: Answers | None) -> Difference | None
     """None: the test images differ."""
     if one is None or other is None or not np.array_equal(one.labels, other.labels):
         return None
-    return paired_difference(one.correct, other.correct)
+    found = paired_difference(one.correct, other.correct)
+    pairs = [one.accuracies[seed] - other.accuracies[seed]
+             for seed in one.accuracies.keys() & other.accuracies.keys()]  # fmt: skip
+    if len(pairs) < 2:
+        return found
+    low, high = t_limits(pairs)
+    return replace(found, low=max(-1, min(low, found.low)), high=min(1, max(high, found.high)))
 
 
 def also_differs(row: Row, other: Row) -> list[str]:
@@ -134,4 +143,6 @@ def _correctness(runs: Sequence[Path]) -> Answers | None:
     answers, labels = zip(*map(read_answers, runs), strict=True)
     if not all(np.array_equal(each, labels[0]) for each in labels):
         return None
-    return Answers(np.stack(answers).mean(axis=0), labels[0])
+    accuracies = {read_run(run)["seed"]: float(each.mean())
+                  for run, each in zip(runs, answers, strict=True)}  # fmt: skip
+    return Answers(np.stack(answers).mean(axis=0), labels[0], accuracies)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leanvit.evaluation.comparison.left_out import how_far, read_error
-from leanvit.evaluation.comparison.narrow_table import duration, order
+from leanvit.evaluation.comparison.narrow_table import duration, luck, order
 from leanvit.evaluation.comparison.reference import NUM_JUDGED
 from leanvit.evaluation.comparison.rows import Row, Table
 from leanvit.evaluation.measure.metrics import SHOTS
@@ -62,7 +62,7 @@ def caption(table: Table) -> str:
         f"In order of {order(table)} (the test set chose nothing).",
         "Brackets: 95 % intervals, over seeds or over test images as said. Difference: test "
         f"accuracy minus that of row {table.reference + 1} (or of the row that is named), in "
-        "points, by a paired bootstrap over test images; it does not hold the luck of training.",
+        f"points, {luck(table)}.",
     ]
     if table.has_shots:
         sentences.append(
