@@ -177,9 +177,8 @@ def ask(command: str, description: str | None, of_train: bool = False) -> None:
         own: Any = OmegaConf.load(CONF / f"{command}.yaml") if of_train else {}
         overrides = [each for each in rest if not of_train or each.partition("=")[0] not in own]
         asked = [as_list(each) for each in rest if not of_train or each not in overrides]
-        for folder in parts.folders()[1:]:
-            asked.append(f"hydra.searchpath=['file://{folder}']")
-            overrides.append(asked[-1])
+        asked += parts.search_path()
+        overrides += parts.search_path()
         with initialize_config_dir(str(CONF)):
             config = compose(command, asked, return_hydra_config=True)
         choices = dict(config.hydra.runtime.choices)

@@ -216,7 +216,7 @@ function recalls(row) {
 }
 
 function draw_pair() {
-  const words = (row, key) => [element("span", key, `key ${key.toLowerCase()}`), 
+  const words = (row, key) => [element("span", key, `key ${key.toLowerCase()}`),
     ` ${name_of(row)} (${row.runs.length > 1 ? `the first of ${row.runs.length} seeds: ` : ""}${row.runs[0]})`];
   find("pair").replaceChildren(...words(a, "A"), element("br"), ...words(b, "B"));
   const known = a.said && b.said;
