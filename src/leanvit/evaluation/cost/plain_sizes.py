@@ -84,9 +84,10 @@ def beside_plain(
     differences: list[Difference | None] = []
     for index, own in enumerate(settings):
         curve = _curve(index, settings, plain, bases[index]) if is_light(own) else None
-        nets = [(each.size, rates[i], answers[i]) for i, each in enumerate(plain)
-                if each and each.curve == curve]  # fmt: skip
-        between = _at(rates[index], nets)
+        groups = sizes_of(plain, curve) if curve else []
+        speeds = [float(np.mean([np.log(rates[i]) for i in group])) for group in groups]
+        right = [np.mean([answers[i] for i in group], axis=0) for group in groups]
+        between = _at(float(np.log(rates[index])), speeds, right)
         differences.append(None if between is None else paired_difference(answers[index], between))
     return differences
 
@@ -106,20 +107,20 @@ def _curve(
     return min(differing, key=differing.__getitem__, default=None)
 
 
+def sizes_of(plain: Sequence[Plain | None], curve: str) -> list[list[int]]:
+    """Which runs are of each size of a curve, the smallest in front."""
+    own = [(each.size, index) for index, each in enumerate(plain) if each and each.curve == curve]
+    return [[index for size, index in own if size == wanted]
+            for wanted in sorted({size for size, _ in own})]  # fmt: skip
+
+
 def _at(
-    rate: float, nets: Sequence[tuple[float, float, Float64[ndarray, " n"]]]
+    speed: float, speeds: Sequence[float], right: Sequence[Float64[ndarray, " n"]]
 ) -> Float64[ndarray, " n"] | None:
-    """Share of right answers of plain nets, (size, rate, answers), that are as fast as ``rate``."""
-    sizes = sorted({size for size, *_ in nets})
-    speeds, right = [], []
-    for size in sizes:
-        of_size = [(own, answers) for each, own, answers in nets if each == size]
-        speeds.append(float(np.mean([np.log(own) for own, _ in of_size])))
-        right.append(np.mean([answers for _, answers in of_size], axis=0))
-    order, wanted = np.argsort(speeds), np.log(rate)
-    for slow, fast in pairwise(order):
-        if speeds[slow] <= wanted <= speeds[fast]:
+    """Share of right answers of plain nets that are as fast as ``speed``; speeds are logarithms."""
+    for slow, fast in pairwise(np.argsort(speeds)):
+        if speeds[slow] <= speed <= speeds[fast]:
             apart = speeds[fast] - speeds[slow]
-            share = (wanted - speeds[slow]) / apart if apart else 0.5
+            share = (speed - speeds[slow]) / apart if apart else 0.5
             return (1 - share) * right[slow] + share * right[fast]
     return None

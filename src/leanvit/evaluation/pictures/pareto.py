@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy import ndarray
 
+from leanvit.evaluation.cost.plain_sizes import sizes_of
 from leanvit.evaluation.pictures.figures import COLOURS, explain, new_figure, save_figure
 
 if TYPE_CHECKING:  # it imports torch, which a report needs not
@@ -102,15 +103,13 @@ def _draw_curves(
     accuracies: Float64[ndarray, " runs"],
 ) -> None:
     """A dashed line through the plain sizes of each model, the seeds of a size averaged."""
-    on_curves = [(index, run.plain) for index, run in enumerate(runs) if run.plain]
-    for curve in dict.fromkeys(plain.curve for _, plain in on_curves):
-        own = [(index, plain.size) for index, plain in on_curves if plain.curve == curve]
-        sizes = sorted({size for _, size in own})
-        of_sizes = [[index for index, size in own if size == wanted] for wanted in sizes]
+    plain = [run.plain for run in runs]
+    for curve in dict.fromkeys(each.curve for each in plain if each):
+        groups = sizes_of(plain, curve)
         points = [(np.exp(np.log(values[each]).mean()), accuracies[each].mean())
-                  for each in of_sizes]  # fmt: skip
+                  for each in groups]  # fmt: skip
         axes.plot(*zip(*points, strict=True), color="0.45", linewidth=1.2, linestyle="--", zorder=1,
-                  label=f"plain {curve.split()[0]}, {len(sizes)} sizes")  # fmt: skip
+                  label=f"plain {curve.split()[0]}, {len(groups)} sizes")  # fmt: skip
 
 
 def set_log_scale(axes: Axes, values: Float64[ndarray, " shown"]) -> None:
