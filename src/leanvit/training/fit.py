@@ -125,6 +125,8 @@ def fit(
         keep_freed_memory()
         # as the trainer's deterministic="warn" does, which imports Inductor, for seconds
         torch.set_deterministic_debug_mode("warn")
+        # which also writes NaN into all new memory: a tenth of a step of CoAtNet
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     history = History(run_dir / "history.csv")
     best, last = checkpoints(run_dir / "checkpoints", monitor)
     unpromising = Unpromising(medians, monitor, history)
