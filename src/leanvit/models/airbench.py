@@ -35,6 +35,7 @@ from torch.nn.functional import conv2d, gelu
 from leanvit.errors import LeanvitError
 from leanvit.models.attention import Kernel
 from leanvit.models.coatnet import RelativeAttention, TransformerBlock
+from leanvit.models.dense_conv import DenseConv2d
 from leanvit.values import Count, Whole
 
 FILTER_SIZE = 0.03  # root mean square of the filters' first values
@@ -70,9 +71,9 @@ class WhitenedPatches(nn.Module):
         return conv2d(images, self.weight, self.bias)
 
 
-def _convolution(in_dim: int, dim: int) -> nn.Conv2d:
+def _convolution(in_dim: int, dim: int) -> DenseConv2d:
     """The identity and, beyond it, drawn filters."""
-    layer = nn.Conv2d(in_dim, dim, 3, padding=1, bias=False)
+    layer = DenseConv2d(in_dim, dim)
     with torch.no_grad():
         nn.init.dirac_(layer.weight[:in_dim])
         layer.weight.mul_(FILTER_SIZE / layer.weight.square().mean().sqrt())

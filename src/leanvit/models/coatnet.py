@@ -36,6 +36,7 @@ from leanvit.contracts import Heads
 from leanvit.errors import LeanvitError
 from leanvit.models.attention import Kernel, attend, join_heads, split_heads
 from leanvit.models.convolution_parts import DepthwiseConv2d, SqueezeExcitation, StochasticDepth
+from leanvit.models.dense_conv import DenseConv2d
 from leanvit.models.readout import Readout
 from leanvit.models.relative_position import relative_position_bias, relative_position_index
 from leanvit.values import Count, Positive, ShareBelowOne
@@ -181,7 +182,7 @@ def _transformer_stage(
     drop_path_rates: Sequence[float],
 ) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(in_dim, dim, 3, stride=2, padding=1, bias=False),
+        DenseConv2d(in_dim, dim, stride=2),
         nn.BatchNorm2d(dim),
         Rearrange("batch dim height width -> batch (height width) dim"),
         *(
