@@ -6,8 +6,7 @@ import pytest
 from fake_runs import write_failed_run, write_fake_run
 from rich.console import Console
 
-from leanvit.evaluation.comparison import narrow_table, reference
-from leanvit.evaluation.comparison import table as table_module
+from leanvit.evaluation.comparison import legend, narrow_table, reference
 from leanvit.evaluation.comparison.compare import compare
 from leanvit.evaluation.comparison.narrow_table import print_table
 from leanvit.evaluation.comparison.table import caption, to_csv, to_markdown
@@ -48,7 +47,7 @@ def test_differences_are_of_the_first_rows(
     (whole,) = compare(runs)
     assert "Differences are told" not in caption(whole)
     monkeypatch.setattr(reference, "NUM_JUDGED", 4)
-    monkeypatch.setattr(table_module, "NUM_JUDGED", 4)
+    monkeypatch.setattr(legend, "NUM_JUDGED", 4)
     (table,) = compare(runs)
     told = [row.difference for row in whole.rows]
     assert [row.difference for row in table.rows] == [*told[:4], None, None] and None in told[:1]

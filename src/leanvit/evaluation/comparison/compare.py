@@ -31,6 +31,7 @@ from leanvit.evaluation.comparison.intervals import t_interval
 from leanvit.evaluation.comparison.reference import choose, judged, plainest
 from leanvit.evaluation.comparison.rows import ALWAYS_SHOWN, STAGES, Row, Sort, Table
 from leanvit.evaluation.comparison.runs import read_config, read_run
+from leanvit.evaluation.comparison.validation import with_validation
 from leanvit.evaluation.measure.metrics import SHOTS
 
 # a table has one data set, a logger changes no result, a sweep only lists choices
@@ -102,15 +103,15 @@ def table_of(
         rows.sort(key=lambda row: row.seconds)
     given = None if baseline is None else choose(rows, baseline)
     reference = plainest(rows) if given is None else given
-    rows = judged(rows, reference)
+    rows = with_validation(judged(rows, reference), monitor)
     names = sorted({name for row in rows for name in row.settings})
     differing = [name for name in names if len({row.settings.get(name) for row in rows}) > 1]
     shown = [*ALWAYS_SHOWN, *(name for name in STAGES if name in names)]
-    sizes = sorted({run["test"]["n"] for run in runs})
     return Table(
         data=data,
         source=source,
-        num_test_images=" or ".join(f"{size:,}" for size in sizes),
+        num_val_images=_sizes(runs, "val"),
+        num_test_images=_sizes(runs, "test"),
         monitor=monitor,
         sort=sort,
         devices=sorted({run["training"].get("device", "unknown") for run in runs}),
@@ -196,6 +197,11 @@ def with_defaults(settings: Mapping[str, str], run: Path, names: Iterable[str]) 
         if value is not config and not isinstance(value, dict):
             found[name] = "none" if value is None else str(value)
     return {**settings, **found}
+
+
+def _sizes(runs: Sequence[dict[str, Any]], part: str) -> str:
+    sizes = sorted({run[part]["n"] for run in runs})
+    return " or ".join(f"{size:,}" for size in sizes)
 
 
 def _mean(values: Sequence[float | int | None]) -> float | None:

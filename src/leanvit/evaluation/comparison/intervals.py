@@ -18,7 +18,7 @@ added 1). The bootstrap of a single accuracy is `metrics.accuracy_interval`.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -105,6 +105,15 @@ def paired_class_difference(
         for each in by_class
     ]
     return _difference(float(np.mean([each.mean() for each in by_class])), np.mean(draws, axis=0))
+
+
+def widened(found: Difference, pairs: Sequence[float]) -> Difference:
+    """With an interval that also holds the t-interval over the differences of paired seeds, two or
+    more; the rule by which a difference of several seeds is shown."""
+    if len(pairs) < 2:
+        return found
+    low, high = t_limits(pairs)
+    return replace(found, low=max(-1, min(low, found.low)), high=min(1, max(high, found.high)))
 
 
 def ratio(

@@ -20,7 +20,8 @@ from rich.markup import escape
 from rich.table import Table as Drawn
 
 from leanvit.evaluation.comparison.left_out import how_far, read_error
-from leanvit.evaluation.comparison.reference import ASKED, NUM_JUDGED
+from leanvit.evaluation.comparison.legend import sentences, ties
+from leanvit.evaluation.comparison.reference import ASKED
 from leanvit.evaluation.comparison.rows import Row, Table
 from leanvit.evaluation.comparison.runs import read_run
 from leanvit.evaluation.tables import interval, percent, points, say, visible
@@ -48,6 +49,8 @@ def print_table(
         _print_rows(table, console)
         if (more := len(table.rows) - NUM_SHOWN) > 0:
             say(console, f"The first {NUM_SHOWN} rows; {more:,} more are in comparison.csv.")
+        if line := ties(table):
+            say(console, line)
         say(console, legend(table))
         for line in differing_too(table):
             say(console, line)
@@ -148,33 +151,10 @@ def folded(items: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def luck(table: Table) -> str:
-    """What the interval of a difference holds."""
-    said = "by a paired bootstrap over test images"
-    if any(len(row.runs) > 1 for row in table.rows):
-        return f"{said}, and over the seeds that both rows have, if several (the wider end)"
-    return f"{said}; the luck of training is not in it"
-
-
 def legend(table: Table) -> str:
     """How to read it."""
-    several = any(len(row.runs) > 1 for row in table.rows)
-    over = "over seeds (of one: over test images)" if several else "over test images"
-    sentences = [
-        f"In order of {order(table)}. In brackets 95 % intervals, {over}.",
-    ]
-    if len(table.rows) > 1:
-        sentences.append(
-            f"difference: test accuracy minus that of row {table.reference + 1} (or of the row "
-            f"that is named), in points, {luck(table)}."
-        )
-    if len(table.rows) > NUM_JUDGED:
-        sentences.append(f"Differences are told of the first {NUM_JUDGED} rows.")
-    if len(table.devices) > 1:
-        sentences.append(f"Times are from different devices: {', '.join(table.devices)}.")
-    if table.num_repeats:
-        sentences.append(f"{table.num_repeats} older run(s) with the same seed left out.")
-    return " ".join(sentences)
+    several = f"Times are from different devices: {', '.join(table.devices)}."
+    return " ".join([*sentences(table), *([several] if len(table.devices) > 1 else [])])
 
 
 def differing_too(table: Table) -> list[str]:
@@ -195,8 +175,7 @@ def differing_too(table: Table) -> list[str]:
 
 def best(table: Table) -> list[str]:
     """Where the best row by validation lies, and the command that made it."""
-    number = max(range(len(table.rows)), key=lambda each: table.rows[each].validation)
-    run = table.rows[number].runs[0]
+    number, run = table.best, table.rows[table.best].runs[0]
     command = read_run(run).get("command")
     more = len(table.rows[number].runs) - 1
     seeds = f" and {more} more seed{'s' * (more > 1)}" if more else ""
@@ -204,12 +183,6 @@ def best(table: Table) -> list[str]:
     place = run if here.parts[:1] == ("..",) else here
     told = [f"best by validation: {number + 1}, {place}{seeds}"]
     return [*told, f"  {command}"] if isinstance(command, str) else told
-
-
-def order(table: Table) -> str:
-    """What put the rows in order, in words."""
-    words = {"pflop": "PFLOP of training", "time": "training time"}
-    return words.get(table.sort, f"validation {table.monitor.replace('_', ' ')}")
 
 
 def duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ const find = (id) => document.getElementById(id);
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const percent = (value) => value == null ? "–" : (100 * value).toFixed(1);
 const points = (value) => (value >= 0 ? "+" : "") + (100 * value).toFixed(2);
+const bounded = (value, bounds) => percent(value) + (bounds ? ` [${bounds.map(percent).join(", ")}]` : "");
 const digits = (value, unit) => value == null ? "" : Number((value / unit).toPrecision(3)).toLocaleString("en");
 const duration = (s) => s < 90 ? `${s.toFixed(0)} s` : s < 5400 ? `${(s / 60).toFixed(1)} min` : `${(s / 3600).toFixed(1)} h`;
 const CONFIG = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"]};
@@ -38,8 +39,8 @@ function columns() {
     ["row", (row) => row.number],
     ["what differs", (row) => row.differs.join(" "), chips],
     ["seeds", (row) => row.seeds],
-    ["validation %", (row) => row.validation, (row) => percent(row.validation)],
-    ["test %", (row) => row.test, (row) => `${percent(row.test)} [${row.interval.map(percent).join(", ")}]`],
+    ["validation %", (row) => row.validation, (row) => bounded(row.validation, row.validation_interval)],
+    ["test %", (row) => row.test, (row) => bounded(row.test, row.interval)],
     ["difference", (row) => row.difference ? row.difference[0] : null, verdict],
     ["balanced %", (row) => row.balanced, (row) => percent(row.balanced)],
     ["worst class %", (row) => row.worst[1], (row) => `${row.worst[0]} ${percent(row.worst[1])}`],

@@ -111,6 +111,7 @@ def _row(table: Table, number: int, row: Row) -> dict[str, Any]:
         "settings": row.settings,
         "seeds": len(row.runs),
         "validation": row.validation,
+        "validation_interval": row.validation_interval,
         "test": row.accuracy,
         "interval": row.interval,
         "against": row.against,

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from numpy import ndarray
 
-from leanvit.evaluation.comparison.intervals import Difference, paired_difference, t_limits
+from leanvit.evaluation.comparison.intervals import Difference, paired_difference, widened
 from leanvit.evaluation.comparison.rows import ALWAYS_SHOWN, STAGES, Row
 from leanvit.evaluation.comparison.runs import read_answers, read_config, read_run
 
@@ -102,13 +102,9 @@ def _difference(one: Answers | None, other: Answers | None) -> Difference | None
     """None: the test images differ."""
     if one is None or other is None or not np.array_equal(one.labels, other.labels):
         return None
-    found = paired_difference(one.correct, other.correct)
     pairs = [one.accuracies[seed] - other.accuracies[seed]
              for seed in one.accuracies.keys() & other.accuracies.keys()]  # fmt: skip
-    if len(pairs) < 2:
-        return found
-    low, high = t_limits(pairs)
-    return replace(found, low=max(-1, min(low, found.low)), high=min(1, max(high, found.high)))
+    return widened(paired_difference(one.correct, other.correct), pairs)
 
 
 def also_differs(row: Row, other: Row) -> list[str]:

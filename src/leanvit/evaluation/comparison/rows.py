@@ -37,6 +37,9 @@ class Row:
     seconds: float
     num_given: int  # single values that were given on the command line
     base: Path | None  # the run whose net its first run took over or made smaller
+    # of ``validation``, over what ``interval`` is over; None: beyond NUM_JUDGED rows
+    validation_interval: tuple[float, float] | None = None
+    is_tied: bool = False  # validation cannot tell it from the best row, which it may be itself
     # row that it is compared with, from 0; None: the reference itself
     against: int | None = None
     # to that row. None: of the reference, beyond NUM_JUDGED rows, and where the test images differ
@@ -51,6 +54,7 @@ class Table:
 
     data: str
     source: str
+    num_val_images: str
     num_test_images: str
     monitor: str  # the validation metric, which the order is by if ``sort`` says nothing else
     sort: Sort
@@ -60,6 +64,11 @@ class Table:
     num_repeats: int  # runs left out because a newer one has the same choices and the same seed
     reference: int  # the row that others are compared with, from 0
     is_baseline: bool  # whether it was asked for, and not only the plainest
+
+    @cached_property
+    def best(self) -> int:
+        """The row that is best by validation, from 0."""
+        return max(range(len(self.rows)), key=lambda number: self.rows[number].validation)
 
     @cached_property
     def has_shots(self) -> bool:

@@ -181,12 +181,15 @@ def read_predictions(path: Path, of: str = "") -> dict[str, ndarray]:
         raise LeanvitError(f"{path}/predictions.npz cannot be read: train again") from error
 
 
-def read_answers(path: Path) -> tuple[Bool[ndarray, " n"], Int64[ndarray, " n"]]:
-    """Whether each test image was classified rightly, and the labels; see
-    :func:`read_predictions`."""
-    predictions = read_predictions(path, of="test_")
-    labels = predictions["test_labels"]
-    return predictions["test_probabilities"].argmax(axis=1) == labels, labels
+def read_answers(path: Path, of: str = "test") -> tuple[Bool[ndarray, " n"], Int64[ndarray, " n"]]:
+    """Whether each image was classified rightly, and the labels; see :func:`read_predictions`.
+
+    Args:
+        of: ``test`` or ``val``.
+    """
+    predictions = read_predictions(path, of=f"{of}_")
+    labels = predictions[f"{of}_labels"]
+    return predictions[f"{of}_probabilities"].argmax(axis=1) == labels, labels
 
 
 def read_history(path: Path) -> list[dict[str, str]]:

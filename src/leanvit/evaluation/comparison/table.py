@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from leanvit.evaluation.comparison.left_out import how_far, read_error
-from leanvit.evaluation.comparison.narrow_table import duration, luck, order
-from leanvit.evaluation.comparison.reference import NUM_JUDGED
+from leanvit.evaluation.comparison.legend import sentences, ties
+from leanvit.evaluation.comparison.narrow_table import duration
 from leanvit.evaluation.comparison.rows import Row, Table
 from leanvit.evaluation.measure.metrics import SHOTS
 from leanvit.evaluation.tables import (
@@ -57,27 +57,18 @@ def write_tables(
 
 def caption(table: Table) -> str:
     """What a reader must know before the numbers."""
-    sentences = [
-        f"{table.source}. n = {table.num_test_images} test images.",
-        f"In order of {order(table)} (the test set chose nothing).",
-        "Brackets: 95 % intervals, over seeds or over test images as said. Difference: test "
-        f"accuracy minus that of row {table.reference + 1} (or of the row that is named), in "
-        f"points, {luck(table)}.",
-    ]
+    said = [f"{table.source}. n = {table.num_test_images} test images.", ties(table),
+            *sentences(table)]  # fmt: skip
     if table.has_shots:
-        sentences.append(
+        said.append(
             "Many/medium/few: mean recall of the classes with more than 100, 20 to 100 and fewer "
             "than 20 training images of the row's own."
         )
     if any(row.calibration_error_scaled is not None for row in table.rows):
-        sentences.append("ECE: before → after temperature scaling, fitted on validation.")
-    if len(table.rows) > NUM_JUDGED:
-        sentences.append(f"Differences are told of the first {NUM_JUDGED} rows.")
+        said.append("ECE: before → after temperature scaling, fitted on validation.")
     several = "are from different devices:" if len(table.devices) > 1 else "on"
-    sentences.append(f"Times {several} {', '.join(table.devices)}.")
-    if table.num_repeats:
-        sentences.append(f"{table.num_repeats} older run(s) with the same seed left out.")
-    return " ".join(sentences)
+    said.append(f"Times {several} {', '.join(table.devices)}.")
+    return " ".join(filter(None, said))
 
 
 def to_markdown(
@@ -121,7 +112,7 @@ def to_latex(tables: Sequence[Table]) -> str:
                 "": str(number + 1),
                 "what differs": ", ".join(table.differs(number)),
                 "seeds": str(len(row.runs)),
-                f"val. {_words(table.monitor)} %": percent(row.validation),
+                f"val. {_words(table.monitor)} %": _validation(row),
                 "test accuracy %": f"{percent(row.accuracy)} {interval(*row.interval, percent)}",
                 "difference": _difference(table, row, dash="reference"),
                 "time": duration(row.seconds),
@@ -131,6 +122,11 @@ def to_latex(tables: Sequence[Table]) -> str:
         about = " ".join(f"{table.data}. {caption(table)}".split())
         lines += ["", f"% {about}", *latex_table(rows, words=("what differs",))]
     return "\n".join([*lines, ""])
+
+
+def _validation(row: Row) -> str:
+    bounds = row.validation_interval
+    return percent(row.validation) + (f" {interval(*bounds, percent)}" if bounds else "")
 
 
 def _difference(table: Table, row: Row, dash: str) -> str:
@@ -151,7 +147,7 @@ def _cells(table: Table, number: int, row: Row) -> dict[str, str]:
         "name": row.name,
         **{name: row.settings.get(name, "") for name in table.settings},
         "seeds": str(len(row.runs)),
-        f"val {_words(table.monitor)} %": percent(row.validation),
+        f"val {_words(table.monitor)} %": _validation(row),
         "test accuracy %": f"{percent(row.accuracy)} {interval(*row.interval, percent)}",
         "95 % over": row.interval_over,
         "difference": _difference(table, row, dash="–"),
@@ -177,6 +173,9 @@ def _csv_line(table: Table, number: int, row: Row, settings: Sequence[str]) -> d
         "seeds": len(row.runs),
         "monitor": table.monitor,
         "validation": row.validation,
+        "validation_low": row.validation_interval and row.validation_interval[0],
+        "validation_high": row.validation_interval and row.validation_interval[1],
+        "validation_tied": row.is_tied,
         "test_accuracy": row.accuracy,
         "interval_low": row.interval[0],
         "interval_high": row.interval[1],
