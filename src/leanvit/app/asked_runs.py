@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from glob import has_magic
 from pathlib import Path
 
-from leanvit.app import grid_folder, names
+from leanvit.app import names
 from leanvit.app.finished import find
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.compare import settings_of, with_defaults
 from leanvit.evaluation.comparison.left_out import sort_out
 from leanvit.evaluation.comparison.reference import chosen
-from leanvit.evaluation.comparison.runs import Found, find_all, read_run
+from leanvit.evaluation.comparison.runs import Found, find_all, read_run, run_of
 from leanvit.values import nearest
 
 OF_A_RUN = ("config.yaml", "metrics.json", "error.txt")
@@ -108,12 +108,13 @@ def _matches(given: str) -> list[Path]:
 def _lying_in(place: Path) -> Found:
     if (place / "metrics.json").exists():
         return Found([place], [], [])
-    if not any(place.glob("*/job.json")):
+    jobs = sorted(place.glob("*/job.json"), key=lambda path: int(path.parent.name))
+    if not jobs:
         return find_all(place)
     lists: tuple[list[Path], ...] = ([], [], [])  # a folder of a grid tells where its runs lie
-    for job in grid_folder.left(place):
-        if job.run_dir.is_dir():
-            for paths, more in zip(lists, find_all(job.run_dir), strict=True):
+    for job in jobs:
+        if (run := run_of(job.parent)).is_dir():
+            for paths, more in zip(lists, find_all(run), strict=True):
                 paths += more
     return Found(*lists)
 

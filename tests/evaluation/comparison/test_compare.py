@@ -425,7 +425,7 @@ def test_files_round_trip(tmp_path):
     assert [row["model"] for row in rows] == ["vit", "a\\|b"]
     assert rows[0]["test accuracy %"].startswith("92.2 [")
     assert rows[0]["params M"] == "4" and rows[0]["MACs G"] == "0.25"
-    assert text.rstrip().splitlines()[-1].endswith("c: data folder x does not exist, say data=")
+    assert text.rstrip().splitlines()[-3].endswith("c: data folder x does not exist, say data=")
 
 
 def test_the_verdict_is_in_words(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -138,6 +139,26 @@ def test_the_report_shows_the_rest(tmp_path: Path) -> None:
                           ("ldam", "no space left"), ("vs", "was the disk full?")]:  # fmt: skip
             (line,) = [line for line in said.splitlines() if f"failed: {tmp_path}/{loss}" in line]
             assert why in line
+
+
+def test_a_failed_job_of_a_grid_is_listed_once_and_not_when_it_was_finished(tmp_path: Path) -> None:
+    """By its run, where it began one; how to be rid of the line is said, and works."""
+    failed = write_failed_run(tmp_path / "shapes" / "ldam", "no space left")
+    finished = write_fake_run(tmp_path / "shapes" / "ce")
+    runs = failed, finished, tmp_path / "shapes" / "deleted", tmp_path / "grids" / "a" / "3"
+    for grid in "ab":
+        for number, run in enumerate(runs):
+            job = write_failed_run(tmp_path / "grids" / grid / str(number), "out of memory")
+            (job / "job.json").write_text(json.dumps({"run": str(run), "error": "no space left"}))
+    assert find_all(tmp_path) == ([finished], [runs[3], failed], [])
+    assert find_all(tmp_path / "grids") == ([], [runs[3], failed], [])
+    for asked in (tmp_path, tmp_path / "grids" / "a"):
+        out = call("report.py", f"run={asked}", f"output={tmp_path}/out", COLUMNS="999").stdout
+        assert out.count("failed:") == 2 and f"failed: {failed}: no space left" in out
+        assert "best by validation: 1" in out and out.count("without their folders") == 1
+    shutil.rmtree(failed)
+    shutil.rmtree(tmp_path / "grids" / "a")
+    assert "failed:" not in call("report.py", f"run={tmp_path}", f"output={tmp_path}/out").stdout
 
 
 def test_runs_behind_links_are_found_once(tmp_path: Path) -> None:

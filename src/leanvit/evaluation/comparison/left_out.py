@@ -14,6 +14,10 @@ from leanvit.evaluation.comparison.looked_through import FEWEST, keep, mark, mar
 from leanvit.evaluation.comparison.runs import read_config, read_history, read_predictions, read_run
 from leanvit.evaluation.measure.metrics import confusion_counts
 
+HOW_TO_END_IT = (
+    "The same command tries these again; without their folders, or with another run=, they are not "
+    "listed."
+)
 CHECKED = ("n", "accuracy", "balanced_accuracy")
 
 

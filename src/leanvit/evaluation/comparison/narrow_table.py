@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Drawn
 
-from leanvit.evaluation.comparison.left_out import how_far, read_error
+from leanvit.evaluation.comparison.left_out import HOW_TO_END_IT, how_far, read_error
 from leanvit.evaluation.comparison.legend import sentences, ties
 from leanvit.evaluation.comparison.reference import ASKED
 from leanvit.evaluation.comparison.rows import Row, Table
@@ -77,7 +77,7 @@ def left_out_lines(failed: Sequence[Path], unfinished: Sequence[Path]) -> list[s
         lines += [f"{kind}: {path}: {say_why(path)}" for path in paths[:NUM_SHOWN]]
         if (more := len(paths) - NUM_SHOWN) > 0:
             lines.append(f"{kind}: {more:,} more")
-    return lines
+    return [*lines, HOW_TO_END_IT] if lines else []
 
 
 def _print_rows(table: Table, console: Console) -> None:

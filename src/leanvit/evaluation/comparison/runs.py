@@ -50,12 +50,15 @@ def find_runs(root: Path) -> list[Path]:
 def find_all(root: Path) -> Found:
     """All in one walk; links are followed, as of runs that lie on another disk; each folder once.
 
+    A failed job of a grid is told of by its run, which may have been finished since, or deleted.
+
     Raises:
         LeanvitError: there is no such folder.
     """
     if not root.is_dir():
         raise LeanvitError(f"no folder {root}: give the folder that holds the runs")
-    finished, failed, unfinished, seen = [], [], [], set()
+    finished, unfinished, seen = [], [], set()
+    failed: dict[Path, Path] = {}
     for folder, folders, files in os.walk(root, followlinks=True):
         told = Path(folder).stat()
         if (told.st_dev, told.st_ino) in seen:
@@ -65,14 +68,27 @@ def find_all(root: Path) -> Found:
         if "metrics.json" in (*folders, *files):
             finished.append(Path(folder))
         elif "error.txt" in (*folders, *files):
-            failed.append(Path(folder))
+            failed |= {path.resolve(): path for path in [run_of(Path(folder))] if is_failed(path)}
         elif {"config.yaml", "history.csv"} <= set(files) and not ENDED & set(files):
             unfinished.append(Path(folder))
         if "config.yaml" in files:  # what no run is in
             folders[:] = [each for each in folders if each not in ("checkpoints", "figures")]
     # a run's own eval/ holds metrics.json of other images
     finished = [path for path in finished if "eval" not in path.relative_to(root).parts]
-    return Found(sorted(finished), sorted(failed), sorted(unfinished))
+    return Found(sorted(finished), sorted(failed.values()), sorted(unfinished))
+
+
+def run_of(folder: Path) -> Path:
+    """The run of a grid's job, by the folder of the job; itself, where the job began no run."""
+    try:
+        return Path(json.loads((folder / "job.json").read_text(encoding="utf-8"))["run"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder
+
+
+def is_failed(run: Path) -> bool:
+    """Whether it ended with an error and was not finished since."""
+    return (run / "error.txt").exists() and not (run / "metrics.json").exists()
 
 
 def read_run(path: Path) -> dict[str, Any]:

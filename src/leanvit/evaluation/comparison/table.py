@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from leanvit.evaluation.comparison.left_out import how_far, read_error
+from leanvit.evaluation.comparison.left_out import HOW_TO_END_IT, how_far, read_error
 from leanvit.evaluation.comparison.legend import sentences, ties
 from leanvit.evaluation.comparison.narrow_table import duration
 from leanvit.evaluation.comparison.rows import Row, Table
@@ -92,7 +92,7 @@ def left_out_section(failed: Sequence[Path], unfinished: Sequence[Path] = ()) ->
     ):
         said = [f"- {in_markdown(path)}: {in_markdown(say_why(path))}" for path in paths]
         lines += [f"## {heading}", "", *said, ""] if said else []
-    return lines
+    return [*lines, HOW_TO_END_IT, ""] if lines else []
 
 
 def to_csv(tables: Sequence[Table], failed: Sequence[Path] = ()) -> str:
