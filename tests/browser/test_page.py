@@ -15,7 +15,7 @@ from PIL import Image
 
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.compare import compare
-from leanvit.evaluation.comparison.page import disagreed, write_page
+from leanvit.evaluation.comparison.page import curves, disagreed, write_page
 from leanvit.evaluation.measure.metrics import confusion_counts
 
 CHROMIUM = shutil.which("chromium")
@@ -144,6 +144,49 @@ def test_two_rows_are_compared(page: Any) -> None:
     assert "ldam" in page.inner_text("#pair")
     y = page.evaluate("document.getElementById('calibration').data[1]")
     assert y["y"] == [pytest.approx(90.0)] and y["x"] == [pytest.approx(80.0)]
+
+
+def test_several_seeds_are_shown_together(tmp_path: Path, browser: Any) -> None:
+    """Their mean and each of them in the curves; all in confusion, recall and calibration."""
+    wrong = {"ce": (range(9), range(30)), "focal": ([0, 3], [0, 6])}
+    config = "seed: {}\nlate: {{start: {}, a: {}, b: {}, c: {}}}\n"
+    runs = []
+    for loss, number in (("ce", 1), ("focal", 2)):
+        for seed, images in enumerate(wrong[loss]):
+            runs.append(write_fake_run(tmp_path / f"{loss}{seed}", loss=loss, seed=seed,
+                                       test_wrong=images, num_epochs=4 - seed))  # fmt: skip
+            (runs[-1] / "config.yaml").write_text(config.format(seed, *[number] * 4))
+    table = compare(runs)
+    write_page(table, tmp_path / "page.html")
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto((tmp_path / "page.html").as_uri())
+    page.wait_for_selector("#calibration .main-svg")
+    both = np.sum([confusion_counts(*predictions(90, each)) for each in wrong["focal"]], axis=0)
+    assert "focal" in page.inner_text("#pair").partition("\nB ")[2]
+    assert page.evaluate("document.getElementById('confusion-b').data[0].text") == both.tolist()
+    assert "sum of 2 seeds" in page.inner_text("#confusion-b")
+    calibration = page.evaluate("document.getElementById('calibration').data")
+    right = [share for line in calibration[1:] for share in line["y"]]
+    assert right == pytest.approx([100 * (1 - 39 / 180), 100 * (1 - 4 / 180)])
+    drawn = page.evaluate("document.getElementById('curves').data")
+    assert [len(each["x"]) for each in drawn] == [4, 3, 3] * 2  # each seed, their mean
+    assert sum(each["showlegend"] for each in drawn) == 2
+    assert "means over the seeds" in page.inner_text("#seeds")
+    assert page.inner_text("summary") == "also in 4 values" and "late.start=" not in column(page, 2)
+    page.click("summary")
+    assert "late.start=" in " ".join(column(page, 2))
+    page.close()
+
+
+def test_the_curves_of_a_row_have_so_many_points_together(tmp_path: Path) -> None:
+    runs = [write_fake_run(tmp_path / str(seed), seed=seed, num_epochs=300) for seed in range(3)]
+    mean, *seeds = curves(runs)
+    assert len(seeds) == 3 and 300 <= sum(len(each["epoch"]) for each in seeds) <= 403
+    assert mean["val_accuracy"] == pytest.approx(seeds[0]["val_accuracy"])
+    assert mean["epoch"][-1] == 299 and mean["spent"][-1] == 900
+    one, short = curves(runs[:1]), write_fake_run(tmp_path / "short", seed=9, num_epochs=0)
+    assert len(one) == 1 and len(one[0]["epoch"]) == 300
+    assert curves([short, tmp_path]) == []
 
 
 def test_the_images_are_those_that_most_pairs_see_otherwise() -> None:

@@ -35,6 +35,15 @@ def test_the_plainest_choices_are_the_reference_and_not_the_winner(tmp_path: Pat
         compare([best, plain, longer], baseline=4)
 
 
+def test_the_reference_tells_its_values_where_rows_differ_in_them(tmp_path: Path) -> None:
+    runs = [write_fake_run(tmp_path / str(depth), loss="ce", val_wrong=[0] * (depth == 4),
+                           overrides={"model.depth": depth, "max_epochs": 9})
+            for depth in (2, 4)]  # fmt: skip
+    table = table_of(runs)
+    assert table.differs(0) == ["model=vit", "loss=ce", "sampler=shuffle", "model.depth=2"]
+    assert table.differs(1) == ["model.depth=4"]
+
+
 def test_a_difference_of_several_seeds_is_shown_over_these_too(tmp_path: Path) -> None:
     def difference(*wrong: int) -> Difference:
         folder = tmp_path / "-".join(map(str, wrong))
@@ -82,5 +91,5 @@ def test_what_else_differs_is_told_from_the_configs(tmp_path: Path) -> None:
     other = write_fake_run(tmp_path / "other", model="coatnet", loss="ce", val_wrong=[0])
     (other / "config.yaml").write_text(config.format(1, 0.2, 9, "b") + "accumulate: 1\n")
     table = table_of([plain, other])
-    assert table.rows[1].also_differs == ("optimizer.lr",)
+    assert table.rows[1].also_differs == ("optimizer.lr=0.2",)
     assert table.rows[0].also_differs == ()

@@ -163,9 +163,10 @@ def differing_too(table: Table) -> list[str]:
     for number, row in enumerate(table.rows[:NUM_SHOWN]):
         if row.against is None:
             continue
-        names = [each.partition("=")[0] for each in table.differs(number)]
+        names, also = ([each.partition("=")[0] for each in items]
+                       for items in (table.differs(number), row.also_differs))  # fmt: skip
         recipe = [name for name in names if name not in ASKED and not name.startswith("model.")]
-        found.update([*(recipe if len(recipe) < len(names) else ()), *row.also_differs])
+        found.update([*(recipe if len(recipe) < len(names) else ()), *also])
     keys = [key for key, _ in found.most_common()]
     if not keys:
         return []

@@ -108,7 +108,8 @@ def _difference(one: Answers | None, other: Answers | None) -> Difference | None
 
 
 def also_differs(row: Row, other: Row) -> list[str]:
-    """Values in which the configs of two rows differ, and which their settings do not tell."""
+    """Values of a row's config that are others in that of the other row, and that their settings do
+    not tell: ``["optimizer.lr=0.2"]``."""
     told = [name for name in {*row.settings, *other.settings}
             if row.settings.get(name) != other.settings.get(name)]  # fmt: skip
     # mix@late.mix is late.mix; a pretrained run brings its net and its split
@@ -117,7 +118,8 @@ def also_differs(row: Row, other: Row) -> list[str]:
     one, two = (dict(_leaves(read_config(each.runs[0]))) for each in (row, other))
     # what one of them lacks is of another version
     keys = [key for key in one.keys() & two.keys() if one[key] != two[key]]
-    return sorted(key for key in keys if not _is_in(key, known) and not _is_in(key, NO_RESULT)
+    return sorted(f"{key}={'none' if one[key] is None else one[key]}" for key in keys
+                  if not _is_in(key, known) and not _is_in(key, NO_RESULT)
                   and not key.rpartition(".")[2].startswith("_"))  # fmt: skip
 
 

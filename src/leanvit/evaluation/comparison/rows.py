@@ -44,7 +44,7 @@ class Row:
     against: int | None = None
     # to that row. None: of the reference, beyond NUM_JUDGED rows, and where the test images differ
     difference: Difference | None = None
-    # values of its config that differ there too, beside what ``settings`` tell
+    # ``key=value`` of its config that differs there too, beside what ``settings`` tell
     also_differs: tuple[str, ...] = ()
 
 
@@ -82,11 +82,10 @@ class Table:
 
     def differs(self, number: int) -> list[str]:
         """What tells a row from the one that it is compared with: ``["loss=focal", "epochs=9"]``;
-        of the reference, what it is."""
+        of the reference, what it is, in all in which rows differ."""
         row = self.rows[number]
         other = {} if row.against is None else self.rows[row.against].settings
-        names = [*ALWAYS_SHOWN, *STAGES] if row.against is None else self.settings
-        found = [f"{name}={row.settings.get(name, 'none')}" for name in names
+        found = [f"{name}={row.settings.get(name, 'none')}" for name in self.settings
                  if row.settings.get(name) != other.get(name)]  # fmt: skip
         return found or [row.name]
 

@@ -184,7 +184,7 @@ def _csv_line(table: Table, number: int, row: Row, settings: Sequence[str]) -> d
         **with_bounds("difference", found),
         "difference_p": found and found.p,
         "verdict": found and found.verdict,
-        "also_differs": " ".join(row.also_differs),
+        "also_differs": "; ".join(row.also_differs),
         "balanced_accuracy": row.balanced_accuracy,
         "worst_class": row.worst_class,
         "worst_class_recall": row.worst_recall,

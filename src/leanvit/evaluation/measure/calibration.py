@@ -42,16 +42,18 @@ class ConfidenceBins(NamedTuple):
 
 
 def confidence_bins(
-    probabilities: Float32[ndarray, "n classes"], labels: Int64[ndarray, " n"]
+    probabilities: Float32[ndarray, "n classes"],
+    labels: Int64[ndarray, " n"],
+    num_bins: int = NUM_BINS,
 ) -> ConfidenceBins:
-    """What each of the 15 bins of confidence holds."""
+    """What each of the bins of confidence holds."""
     confidence: Float64[ndarray, " n"] = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
+    bins = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
     return ConfidenceBins(
-        np.bincount(bins, minlength=NUM_BINS),
-        np.bincount(bins, weights=correct, minlength=NUM_BINS),
-        np.bincount(bins, weights=confidence, minlength=NUM_BINS),
+        np.bincount(bins, minlength=num_bins),
+        np.bincount(bins, weights=correct, minlength=num_bins),
+        np.bincount(bins, weights=confidence, minlength=num_bins),
     )
 
 
