@@ -1,5 +1,7 @@
 """Parts that a user keeps in a folder of his own."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -33,14 +35,20 @@ def test_a_net_of_ones_own(tmp_path: Path, undrawn: None, monkeypatch: pytest.Mo
     (conf / "model" / "mynet.yaml").write_text("_target_: mynet.MyNet\nwidth: 4\n")
     (conf / "recipe" / "muon_mynet.yaml").write_text("optimizer: {lr: 1e-3}\n")
     monkeypatch.syspath_prepend(tmp_path / "my_parts")
+    paths = [*filter(None, [os.environ.get("PYTHONPATH")]), str(tmp_path / "my_parts")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     own, outputs = f"--config-dir={conf}", f"outputs={tmp_path}/out"
     words = [*TINY_DATA, "model=mynet", "max_epochs=1", "mix=none", "trainer=cpu", outputs]
     done = call("train.py", own, *words)
     assert done.returncode == 0, done.stderr
     run = only_run(tmp_path / "out")
     assert run.name.startswith("mynet-ce-") and "lr: 0.001\n" in (run / "config.yaml").read_text()
+    told = json.loads((run / "metrics.json").read_text())["command"]
+    assert f"python src/train.py --config-dir={conf} data=shapes" in told
+    assert told.startswith("PYTHONPATH=") and f"{tmp_path}/my_parts" in told.partition(" ")[0]
     again = ["max_epochs=2", "trainer=cpu", outputs, f"pretrained={run}"]
-    assert call("train.py", "-m", own, *again, "seed=0,1").returncode == 0
+    done = call("train.py", "-m", own, *again, "seed=0,1")
+    assert done.returncode == 0 and f"src/train.py --config-dir={conf} seed=" in done.stdout
     told = call("train.py", "--config-dir", str(conf), "model=mynet", "--help").stdout
     assert "model=mynet" in told and "model.width=4" in told
     assert call("eval.py", own, f"run={run}", "device=cpu").returncode == 0

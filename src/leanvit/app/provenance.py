@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leanvit.app import names
+from leanvit.app import names, parts
 from leanvit.app.request import Request
 from leanvit.app.second_stage import TAKEN_OVER
 
@@ -52,8 +52,19 @@ def provenance(
         "versions": versions(),
         "git_commit": git_commit(),
         "machine": machine(),
-        "command": shlex.join(["python", f"src/{command}.py", *words]),
+        "command": command_line(command, words),
     }
+
+
+def command_line(command: str, words: Sequence[str]) -> str:
+    """What is typed for the same again: with the folder of the user's own parts, if there is one,
+    and where Python finds their classes."""
+    own = [f"--config-dir={folder}" for folder in parts.folders()[1:]]
+    told = [each for each in words if not each.startswith("hydra.searchpath=")]
+    line = shlex.join(["python", f"src/{command}.py", *own, *told])
+    paths = [names.full_path(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+             if each and names.full_path(each) != str(names.ROOT / "src")]  # fmt: skip
+    return f"PYTHONPATH={shlex.quote(os.pathsep.join(paths))} {line}" if own and paths else line
 
 
 def overrides_of(request: Request) -> dict[str, Any]:
