@@ -51,7 +51,7 @@ def run(
     elif against is not None:
         others = runs_in(against)
         failed = found.failed + others.failed
-        print_paired(write_paired(found.finished, others.finished, failed, stem), failed)
+        print_paired(*write_paired(found.finished, others.finished, failed, stem), failed)
     else:
         if not any(found):
             raise LeanvitError("no finished run yet: python src/train.py makes one")

@@ -14,6 +14,7 @@ from rich.console import Console
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.comparison.intervals import paired_difference, t_limits
 from leanvit.evaluation.comparison.paired import Measure, compare_paired
+from leanvit.evaluation.comparison.paired_rows import compare_rows
 from leanvit.evaluation.comparison.paired_table import print_paired, statement, write_paired
 
 
@@ -162,6 +163,34 @@ def test_a_side_is_one_choice_on_the_same_images(tmp_path):
         assert "\n" not in str(error.value)
 
 
+def test_each_row_is_compared_with_the_one_that_is_equal_but_for_what_is_asked(tmp_path):
+    """Three nets with either loss, one of them without a seed in common, and one on one side."""
+
+    def runs(loss: str, **nets: Mapping[int, Iterable[int]]) -> list[Path]:
+        return [run for net, wrong in nets.items()
+                for run in side(tmp_path / net / loss, wrong, model=net, loss=loss)]  # fmt: skip
+
+    focal = runs("focal", vit={0: (), 1: ()}, swin={0: range(9)}, cct={0: ()})
+    ce = runs("ce", vit={0: range(9), 1: range(9)}, swin={0: ()}, cct={1: ()})
+    alone = runs("focal", pvt={0: ()})
+    found, left_out = compare_rows([*focal, *alone], ce)
+    assert [(each.where, each.seeds) for each in found] == [("model=vit", [0, 1]),
+                                                            ("model=swin", [0])]  # fmt: skip
+    assert [each.measures[0].difference for each in found] == pytest.approx([0.1, -0.1])
+    assert left_out == [*alone, focal[3], ce[3]]
+    write_paired([*focal, *alone], ce, [], tmp_path / "out")
+    text = (tmp_path / "out.md").read_text()
+    assert text.count("## model=") == 2 and "pvt/focal/focal0" in text.splitlines()[-1]
+    console = Console(file=io.StringIO(), width=100)
+    print_paired(found, left_out, console=console)
+    assert "model=swin: loss=focal against loss=ce" in console.file.getvalue()  # type: ignore
+    for sides, words in [((focal, [*ce, focal[0]]), "several choices"),
+                         ((focal[3:], ce[3:]), "none is on both sides"),
+                         ((focal[:3], ce[3:]), "run= holds runs of several choices")]:  # fmt: skip
+        with pytest.raises(LeanvitError, match=words):
+            compare_rows(*sides)
+
+
 def test_runs_of_before_are_compared_too(tmp_path):
     """Everything is counted from the predictions; what an old metrics.json lacks is not needed."""
     runs, against = both(tmp_path, {0: range(9)}, {0: ()}, train_counts=(500, 50, 5))
@@ -179,10 +208,10 @@ def test_files_and_terminal_say_the_same(tmp_path):
     against = {0: range(21), 1: range(28), 2: range(42), 3: ()}
     runs, others = both(tmp_path, wrong, against, train_counts=(500, 50, 5))
     failed = [write_failed_run(tmp_path / "c", "no space left")]
-    paired = write_paired(runs, others, failed, tmp_path / "out" / "comparison")
+    (paired,), left_out = write_paired(runs, others, failed, tmp_path / "out" / "comparison")
     text = (tmp_path / "out" / "comparison.md").read_text()
     console = Console(file=io.StringIO(), width=100)
-    print_paired(paired, failed, console)
+    print_paired([paired], left_out, failed, console)
     terminal = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(len(line) for line in terminal.splitlines()) <= 100
     assert terminal.startswith("loss=focal against loss=ce")

@@ -85,6 +85,7 @@ class Paired:
     sources: list[str]
     measures: list[Measure]
     runs: list[tuple[Path, Path]]  # the pairs, by seed
+    where: str = ""  # what tells it from other pairs of rows
 
 
 def compare_paired(runs: Sequence[Path], against: Sequence[Path]) -> Paired:
@@ -137,17 +138,18 @@ def _one_choice(paths: Sequence[Path], name: str) -> dict[int, dict[str, Any]]:
 
 
 def _differing(run: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    first, second = _settings(run), _settings(other)
+    first, second = settings_with_data(run), settings_with_data(other)
     return sorted(key for key in first | second if first.get(key) != second.get(key))
 
 
-def _settings(run: dict[str, Any]) -> dict[str, str]:
+def settings_with_data(run: dict[str, Any]) -> dict[str, str]:
+    """What tells a choice from others, the images among it."""
     return {"data": str(run["choices"].get("data")), **settings_of(run)}
 
 
 def _names(run: dict[str, Any], against: dict[str, Any]) -> tuple[str, str, str]:
     """What is chosen on one side and not on the other, and what both have, in words."""
-    first, second = _settings(run), _settings(against)
+    first, second = settings_with_data(run), settings_with_data(against)
     differing = _differing(run, against)
     same = [key for key in ("data", *ALWAYS_SHOWN) if key in first and key not in differing]
     common = ", ".join(f"{key}={first[key]}" for key in same)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE
 from leanvit.evaluation.comparison.narrow_table import print_left_out
-from leanvit.evaluation.comparison.paired import Measure, Paired, compare_paired
+from leanvit.evaluation.comparison.paired import Measure, Paired
+from leanvit.evaluation.comparison.paired_rows import compare_rows
 from leanvit.evaluation.comparison.table import left_out_section
 from leanvit.evaluation.tables import (
     csv_text,
@@ -23,41 +25,58 @@ from leanvit.evaluation.tables import (
 
 def write_paired(
     runs: Sequence[Path], against: Sequence[Path], failed: Sequence[Path], stem: Path
-) -> Paired:
+) -> tuple[list[Paired], list[Path]]:
     """Compare and write ``stem`` with ``.md`` and ``.csv``.
 
     Args:
         failed: directories of runs of either choice that failed, with ``error.txt``.
 
     Raises:
-        LeanvitError: see :func:`comparison.paired.compare_paired`, or the files cannot
+        LeanvitError: see :func:`comparison.paired_rows.compare_rows`, or the files cannot
             be written.
     """
-    paired = compare_paired(runs, against)
-    write_texts(stem, paired_markdown(paired, failed), paired_csv(paired))
-    return paired
+    found, left_out = compare_rows(runs, against)
+    lines = [line for paired in found for line in _csv_lines(paired)]
+    write_texts(stem, _markdown(found, left_out, failed), csv_text(lines))
+    return found, left_out
 
 
 def print_paired(
-    paired: Paired, failed: Sequence[Path] = (), console: Console | None = None
+    found: Sequence[Paired],
+    left_out: Sequence[Path] = (),
+    failed: Sequence[Path] = (),
+    console: Console | None = None,
 ) -> None:
     """Print to the terminal."""
     console = console or Console()
-    cells = [_cells(paired, measure) for measure in paired.measures]
-    show(console, title(paired), cells, ("test images", "verdict"), statement(paired))
-    say(console, caption(paired))
+    for number, paired in enumerate(found):
+        if number:
+            console.print()
+        cells = [_cells(paired, measure) for measure in paired.measures]
+        show(console, title(paired), cells, ("test images", "verdict"), statement(paired))
+        say(console, caption(paired))
+    if left_out:
+        say(console, _without_row(left_out))
     print_left_out(failed, (), console)
 
 
-def paired_markdown(paired: Paired, failed: Sequence[Path] = ()) -> str:
-    """One section: the statement, the table, what to know about it; then the failed jobs."""
-    table = markdown_table([_cells(paired, measure) for measure in paired.measures])
-    head, said, about = map(in_markdown, (title(paired), statement(paired), caption(paired)))
-    parts = [f"## {head}", "", said, "", *table, "", about, ""]
-    return "\n".join([*parts, *left_out_section(failed)])
+def _markdown(found: Sequence[Paired], left_out: Sequence[Path], failed: Sequence[Path]) -> str:
+    """A section for each pair: the statement, the table, what to know about it; then the failed."""
+    parts = []
+    for paired in found:
+        table = markdown_table([_cells(paired, measure) for measure in paired.measures])
+        head, said, about = map(in_markdown, (title(paired), statement(paired), caption(paired)))
+        parts += [f"## {head}", "", said, "", *table, "", about, ""]
+    alone = [in_markdown(_without_row(left_out)), ""] if left_out else []
+    return "\n".join([*parts, *alone, *left_out_section(failed)])
 
 
-def paired_csv(paired: Paired) -> str:
+def _without_row(left_out: Sequence[Path]) -> str:
+    names = ", ".join(map(str, left_out))
+    return f"Left out, because the other side has no such row, or not its seeds: {names}."
+
+
+def _csv_lines(paired: Paired) -> list[dict[str, Any]]:
     """A line for each figure, as fractions of 1 with every digit; what is not known is empty."""
     lines = []
     for measure in paired.measures:
@@ -77,6 +96,7 @@ def paired_csv(paired: Paired) -> str:
                 "seeds": " ".join(map(str, paired.seeds)),
                 "test_images": paired.num_test_images,
                 "source": "; ".join(paired.sources),
+                "where": paired.where,
                 "run_chosen": paired.run,
                 "against_chosen": paired.against,
                 "runs": " ".join(str(run) for run, _ in paired.runs),
@@ -84,12 +104,13 @@ def paired_csv(paired: Paired) -> str:
                 "left_out": " ".join(map(str, paired.left_out)),
             }
         )
-    return csv_text(lines)
+    return lines
 
 
 def title(paired: Paired) -> str:
     """Which two choices."""
-    return f"{paired.run} against {paired.against}"
+    about = f"{paired.where}: " if paired.where else ""
+    return f"{about}{paired.run} against {paired.against}"
 
 
 def statement(paired: Paired) -> str:
