@@ -35,6 +35,17 @@ def test_the_plainest_choices_are_the_reference_and_not_the_winner(tmp_path: Pat
         compare([best, plain, longer], baseline=4)
 
 
+def test_a_value_of_a_choice_is_one_step_from_the_plainest(tmp_path: Path) -> None:
+    runs = [
+        write_fake_run(tmp_path / "one", loss="ce", overrides={"loss.gamma": 1}, val_wrong=[0]),
+        write_fake_run(tmp_path / "two", loss="focal", overrides={"max_epochs": 9}),
+        write_fake_run(tmp_path / "late", loss="ce", overrides={"max_epochs": 9},
+                       choices={"loss@late.loss": "ldam"}),
+    ]  # fmt: skip
+    table = table_of(runs)
+    assert table.rows[table.reference].runs == [runs[0]]
+
+
 def test_the_reference_tells_its_values_where_rows_differ_in_them(tmp_path: Path) -> None:
     runs = [write_fake_run(tmp_path / str(depth), loss="ce", val_wrong=[0] * (depth == 4),
                            overrides={"model.depth": depth, "max_epochs": 9})

@@ -71,7 +71,9 @@ def chosen(settings: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 
 
 def _plainness(row: Row) -> tuple[bool, int, float]:
-    steps = sum(name.startswith(SINGLE_STEPS) and value not in ("none", *PLAIN.get(name, ()))
+    # loss@late.loss is a choice of a loss; loss.gamma is a value, and among those that were given
+    steps = sum(name.partition("@")[0] in SINGLE_STEPS
+                and value not in ("none", *PLAIN.get(name, ()))
                 for name, value in row.settings.items())  # fmt: skip
     return row.base is not None, steps + row.num_given, math.inf if row.macs is None else row.macs
 
