@@ -60,7 +60,7 @@ def compare(
             f"baseline={baseline} is no row: give its number, one of its runs, or what was chosen, "
             "as loss=ce"
         )
-    return found
+    return [replace(table, rows=with_validation(table.rows, table.monitor)) for table in found]
 
 
 def pflop_of(training: Mapping[str, Any]) -> float | None:
@@ -82,7 +82,8 @@ def table_of(
     sort: Sort = "validation",
     baseline: str | int | None = None,
 ) -> Table:
-    """The table of one data set, of what its runs tell, see :func:`read_by_age`."""
+    """The table of one data set, of what its runs tell, see :func:`read_by_age`; without what
+    validation can tell."""
     groups: dict[str, dict[int, dict[str, Any]]] = {}
     for run in found:  # of two runs with the same seed the newer stays
         groups.setdefault(run["choices_hash"], {})[run["seed"]] = run
@@ -103,7 +104,7 @@ def table_of(
         rows.sort(key=lambda row: row.seconds)
     given = None if baseline is None else choose(rows, baseline)
     reference = plainest(rows) if given is None else given
-    rows = with_validation(judged(rows, reference), monitor)
+    rows = judged(rows, reference)
     names = sorted({name for row in rows for name in row.settings})
     differing = [name for name in names if len({row.settings.get(name) for row in rows}) > 1]
     shown = [*ALWAYS_SHOWN, *(name for name in STAGES if name in names)]

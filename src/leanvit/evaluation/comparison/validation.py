@@ -43,15 +43,19 @@ def with_validation(rows: Sequence[Row], monitor: str) -> list[Row]:
     Args:
         monitor: the metric that ``validation`` is.
     """
-    of_best = _seen(max(rows, key=lambda row: row.validation), monitor)
-    best = _interval(of_best, monitor)
+    best = max(rows, key=lambda row: row.validation)
+    of_best = _seen(best, monitor)
+    bounds_of_best = _interval(of_best, monitor)
     found = []
     for row in rows[:NUM_JUDGED]:
+        if row is best:
+            found.append(replace(row, validation_interval=bounds_of_best, is_tied=True))
+            continue
         seen = _seen(row, monitor)
-        bounds = _interval(seen, monitor)
+        low, high = bounds = _interval(seen, monitor)
         tied = _is_tied(seen, of_best, monitor)
         if tied is None:  # other images: the intervals are held side by side
-            tied = bounds[0] <= best[1] and best[0] <= bounds[1]
+            tied = low <= bounds_of_best[1] and bounds_of_best[0] <= high
         found.append(replace(row, validation_interval=bounds, is_tied=tied))
     return [*found, *rows[NUM_JUDGED:]]
 
