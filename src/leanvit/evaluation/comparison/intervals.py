@@ -107,13 +107,18 @@ def paired_class_difference(
     return _difference(float(np.mean([each.mean() for each in by_class])), np.mean(draws, axis=0))
 
 
-def widened(found: Difference, pairs: Sequence[float]) -> Difference:
-    """With an interval that also holds the t-interval over the differences of paired seeds, two or
-    more; the rule by which a difference of several seeds is shown."""
-    if len(pairs) < 2:
+def widened(found: Difference, over_seeds: tuple[float, float] | None) -> Difference:
+    """With an interval over test images that also holds the one over seeds, if there is one: a
+    difference is shown where both leave out 0."""
+    if over_seeds is None:
         return found
-    low, high = t_limits(pairs)
+    low, high = over_seeds
     return replace(found, low=max(-1, min(low, found.low)), high=min(1, max(high, found.high)))
+
+
+def over_pairs(differences: Sequence[float]) -> tuple[float, float] | None:
+    """The t-interval over the differences of paired seeds; None: there is one seed, or none."""
+    return t_limits(differences) if len(differences) > 1 else None
 
 
 def ratio(

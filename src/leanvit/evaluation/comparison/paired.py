@@ -28,9 +28,10 @@ from leanvit.evaluation.comparison.compare import read_by_age, settings_of
 from leanvit.evaluation.comparison.intervals import (
     NO_DIFFERENCE,
     Difference,
+    over_pairs,
     paired_class_difference,
     paired_difference,
-    t_limits,
+    widened,
 )
 from leanvit.evaluation.comparison.rows import ALWAYS_SHOWN
 from leanvit.evaluation.comparison.runs import read_answers
@@ -66,8 +67,8 @@ class Measure:
             return "" if self.classes else f"{NO_DIFFERENCE} (a class has one test image)"
         if self.seeds_show is None:
             return f"{self.over_images.verdict} (one seed)"
-        if self.seeds_show and self.over_images.is_shown:
-            return self.over_images.verdict
+        if (both := widened(self.over_images, self.over_seeds)).is_shown:
+            return both.verdict
         only = "seeds" if self.seeds_show else "images" if self.over_images.is_shown else None
         return f"{NO_DIFFERENCE} ({only} alone would)" if only else NO_DIFFERENCE
 
@@ -210,7 +211,7 @@ def _measure(name: str, values: ndarray, over_images: Difference | None) -> Meas
     """``values``: (sides, seeds)."""
     run, against = values.mean(axis=1)
     differences = np.round(values[0] - values[1], 12) + 0.0  # sums of thirds: 0 is 0, and not -0
-    over_seeds = t_limits(differences.tolist()) if len(differences) > 1 else None
+    over_seeds = over_pairs(differences.tolist())
     return Measure(name, float(run), float(against), over_seeds, over_images)
 
 

@@ -6,8 +6,7 @@
 - A net that was made of another row's, pruned, merged or trained on, is compared with that row.
 - The difference is a paired bootstrap over the test images, the correctness of an image being
   averaged over the seeds of its row. Where two rows have two seeds or more in common, its interval
-  also holds the t-interval over these pairs: a difference is shown where both leave out zero, as in
-  :mod:`leanvit.evaluation.comparison.paired`.
+  also holds the t-interval over these pairs (`intervals.widened`).
 """
 
 import math
@@ -20,7 +19,12 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from numpy import ndarray
 
-from leanvit.evaluation.comparison.intervals import Difference, paired_difference, widened
+from leanvit.evaluation.comparison.intervals import (
+    Difference,
+    over_pairs,
+    paired_difference,
+    widened,
+)
 from leanvit.evaluation.comparison.rows import ALWAYS_SHOWN, STAGES, Row
 from leanvit.evaluation.comparison.runs import read_answers, read_config, read_run
 
@@ -106,7 +110,7 @@ def _difference(one: Answers | None, other: Answers | None) -> Difference | None
         return None
     pairs = [one.accuracies[seed] - other.accuracies[seed]
              for seed in one.accuracies.keys() & other.accuracies.keys()]  # fmt: skip
-    return widened(paired_difference(one.correct, other.correct), pairs)
+    return widened(paired_difference(one.correct, other.correct), over_pairs(pairs))
 
 
 def also_differs(row: Row, other: Row) -> list[str]:

@@ -20,7 +20,12 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from numpy import ndarray
 
-from leanvit.evaluation.comparison.intervals import paired_difference, t_interval, widened
+from leanvit.evaluation.comparison.intervals import (
+    over_pairs,
+    paired_difference,
+    t_interval,
+    widened,
+)
 from leanvit.evaluation.comparison.reference import NUM_JUDGED
 from leanvit.evaluation.comparison.rows import Row
 from leanvit.evaluation.comparison.runs import read_answers, read_run
@@ -97,4 +102,5 @@ def _is_tied(one: Mapping[int, Seen], other: Mapping[int, Seen], monitor: str) -
     right, right_of_other = (np.concatenate([side[seed].correct for seed in seeds]) * weights
                              for side in (one, other))  # fmt: skip
     found = paired_difference(np.append(right, [1, 0]), np.append(right_of_other, [0, 1]))
-    return not widened(found, [one[seed].figure - other[seed].figure for seed in seeds]).is_shown
+    pairs = [one[seed].figure - other[seed].figure for seed in seeds]
+    return not widened(found, over_pairs(pairs)).is_shown
