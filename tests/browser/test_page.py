@@ -171,6 +171,7 @@ def test_several_seeds_are_shown_together(tmp_path: Path, browser: Any) -> None:
     drawn = page.evaluate("document.getElementById('curves').data")
     assert [len(each["x"]) for each in drawn] == [4, 3, 3] * 2  # each seed, their mean
     assert sum(each["showlegend"] for each in drawn) == 2
+    assert page.inner_text("#tied").startswith("Row 1 is tied with row 2 on validation")
     assert "means over the seeds" in page.inner_text("#seeds")
     assert page.inner_text("summary") == "also in 4 values" and "late.start=" not in column(page, 2)
     page.click("summary")

@@ -167,6 +167,7 @@ function show(number) {
   });
   [sorted, rising] = [0, true];
   find("source").textContent = `${table.data}: ${table.source}`;
+  find("tied").textContent = table.tied;
   find("caption").textContent = table.caption;
   const [best] = [...rows].sort((one, two) => two.validation - one.validation);
   const other = rows[table.reference] === best ? rows.find((row) => row !== best) ?? best : rows[table.reference];

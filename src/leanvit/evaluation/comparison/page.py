@@ -21,6 +21,7 @@ import numpy as np
 from numpy import ndarray
 
 from leanvit.errors import LeanvitError
+from leanvit.evaluation.comparison.legend import ties
 from leanvit.evaluation.comparison.narrow_table import left_out_lines
 from leanvit.evaluation.comparison.rows import Row, Table
 from leanvit.evaluation.comparison.runs import read_history, read_predictions, read_run
@@ -102,6 +103,7 @@ def _table(table: Table, left: int, thumbnails: Thumbnails | None) -> tuple[dict
     return {
         "data": table.data,
         "source": table.source,
+        "tied": ties(table),
         "caption": caption(table),
         "reference": table.reference,
         "settings": table.settings,

@@ -57,8 +57,7 @@ def write_tables(
 
 def caption(table: Table) -> str:
     """What a reader must know before the numbers."""
-    said = [f"{table.source}. n = {table.num_test_images} test images.", ties(table),
-            *sentences(table)]  # fmt: skip
+    said = [f"{table.source}. n = {table.num_test_images} test images.", *sentences(table)]
     if table.has_shots:
         said.append(
             "Many/medium/few: mean recall of the classes with more than 100, 20 to 100 and fewer "
@@ -68,7 +67,7 @@ def caption(table: Table) -> str:
         said.append("ECE: before → after temperature scaling, fitted on validation.")
     several = "are from different devices:" if len(table.devices) > 1 else "on"
     said.append(f"Times {several} {', '.join(table.devices)}.")
-    return " ".join(filter(None, said))
+    return " ".join(said)
 
 
 def to_markdown(
@@ -79,7 +78,8 @@ def to_markdown(
     for table in tables:
         cells = [_cells(table, number, row) for number, row in enumerate(table.rows)]
         about = f"## {in_markdown(table.data)}", "", in_markdown(caption(table)), ""
-        lines += [*about, *markdown_table(cells), ""]
+        tied = [in_markdown(line), ""] if (line := ties(table)) else []
+        lines += [*about, *markdown_table(cells), "", *tied]
     return "\n".join([*lines, *left_out_section(failed, unfinished)])
 
 
