@@ -34,8 +34,8 @@ from torchvision.datasets import ImageFolder
 
 from leanvit.app.command import spoken
 from leanvit.app.nets import build_net, changed
-from leanvit.data.course import TRAIN_FOLDER
-from leanvit.data.source import open_source
+from leanvit.data.layout import TRAIN_FOLDER
+from leanvit.data.listing import open_source
 
 EXPERIMENTS = ["coatnet_v0.4", "vit_v1.1", "swin_v0.1"]
 PLAIN_BATCH = 64

@@ -31,9 +31,9 @@ from leanvit.augment.trivial import Trivial
 from leanvit.contracts import Augment
 from leanvit.data.decode import load_images
 from leanvit.data.images import ImageSet
+from leanvit.data.listing import open_source
 from leanvit.data.loader import ResidentLoader
 from leanvit.data.shapes import shapes
-from leanvit.data.source import open_source
 from leanvit.memory import keep_freed_memory
 from leanvit.samplers.shuffle import Shuffle
 

@@ -11,3 +11,8 @@ class LeanvitError(Exception):
 
 class SharedError(LeanvitError):
     """As above, of what other jobs of a grid need, too: the images, room on the disk."""
+
+
+def one_line(error: Exception) -> str:
+    """What an exception says, for the middle of a message."""
+    return " ".join(str(error).split()) or type(error).__name__

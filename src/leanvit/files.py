@@ -19,6 +19,7 @@ HOST = socket.gethostname()
 SILENCE = 3600  # seconds in which whoever lives has written something
 NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
             errno.ENAMETOOLONG}  # fmt: skip
+MAX_BYTES = 2**29  # of an image file: what the largest that Pillow opens fills in RGB
 
 
 @contextmanager
@@ -74,6 +75,25 @@ def open_regular(path: Path) -> BinaryIO:
     if path.exists() and not path.is_file():
         raise OSError("it is no regular file")
     return path.open("rb")
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that may be an image.
+
+    Raises:
+        OSError: none of that name, a pipe or a device, which would never end, or too large.
+    """
+    refuse_large(path.stat().st_size)
+    with open_regular(path) as file:
+        return file.read()
+
+
+def refuse_large(num_bytes: int) -> None:
+    """Raises:
+    OSError: no image file has so many bytes.
+    """
+    if num_bytes > MAX_BYTES:
+        raise OSError(f"{num_bytes / 2**30:.1f} GiB are too large for an image file")
 
 
 @contextmanager

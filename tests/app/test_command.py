@@ -36,6 +36,13 @@ SLIPS = {
     "compress.py method=prune": "run must be given: run=...",
     "complexity.py --cfg": "there is no flag --cfg",
 }
+REFUSED = {
+    "train.py data=folder data.source=none": "none does not exist: give data.source=",
+    "pretrain.py data=folder data.source=docs": "no class folders in",
+    "train.py data=course data.source=docs": "docs holds no folder CIFAR10_imbalance*/",
+    "eval.py run=none": "no run directory none",
+    "predict.py run=none images=none": "no run directory none",
+}
 QUICK = """
 import contextlib, io, json, os, runpy, sys
 answers, environ = {}, dict(os.environ)
@@ -64,7 +71,7 @@ def answers() -> dict[str, tuple[str, str, int, list[str]]]:
     """Standard output and error, exit status, and what was imported so far: of one fresh process,
     in which one command line comes after the other."""
     program = [sys.executable, "-c", QUICK.replace("{heavy}", repr(HEAVY))]
-    asked = json.dumps([*(f"{script} --help" for script in SCRIPTS), *SLIPS])
+    asked = json.dumps([*(f"{script} --help" for script in SCRIPTS), *SLIPS, *REFUSED])
     options = {"cwd": ROOT, "text": True, "capture_output": True, "check": True}
     env = environment(PYTHONPATH=str(ROOT / "src"))
     return json.loads(subprocess.run(program, input=asked, env=env, **options).stdout)
@@ -103,11 +110,11 @@ def test_help_shows_what_comes_of_a_choice() -> None:
     assert "batch_size=500 " in call("train.py", "--help").stdout  # what the recipe of the net says
 
 
-@pytest.mark.parametrize("given", SLIPS)
+@pytest.mark.parametrize("given", [*SLIPS, *REFUSED])
 def test_a_slip_needs_nothing_heavy(given: str, answers: dict) -> None:
     out, err, status, heavy = answers[given]
-    assert (out, status, heavy, err.count("\n")) == ("", 2, [], 1)
-    assert err.startswith("error: ") and SLIPS[given] in err
+    assert (out, status, heavy, err.count("\n")) == ("", 2 if given in SLIPS else 1, [], 1)
+    assert err.startswith("error: ") and (SLIPS | REFUSED)[given] in err
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

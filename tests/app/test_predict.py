@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fake_runs import write_failed_run
-from image_trees import write_image
+from image_trees import tar_of, write_image, zip_of
 from rich.cells import cell_len
 from scripts import ROOT, call
 from unlabelled import odd_images, wanted
@@ -75,7 +75,7 @@ def test_the_page_is_one_file_and_names_are_text(run: Path, tmp_path: Path) -> N
     contents = torch.load(best)
     contents["state_dict"]["net.head.bias"][0] += 50  # its answer to all
     torch.save({**contents, "classes": classes}, best)
-    photos = odd_images(tmp_path / "photos")
+    photos = zip_of(odd_images(tmp_path / "photos"), tmp_path / "photos.zip")
     told(f"run={run}", f"images={photos}", f"output={tmp_path}/out", "num_images=2")
     page = (tmp_path / "out" / "least_certain.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)" in page and "<script" not in page
@@ -88,7 +88,9 @@ def test_folders_globs_files_and_lists(run: Path, tmp_path: Path) -> None:
     for name in ("a/1.png", "a/b/2.png", "c[1].png", "d,e.png", "f.dat"):
         write_image(tmp_path / name.replace(".dat", ".png"), seed=0)
     (tmp_path / "f.png").rename(tmp_path / "f.dat")
+    zip_of(tmp_path / "a", tmp_path / "a.zip")
     for given, names in {
+        "a.zip": ["a.zip/1.png", "a.zip/b/2.png"],
         "a": ["a/1.png", "a/b/2.png"],
         "*.png": ["c[1].png", "d,e.png"],
         "**/*.png": ["a/1.png", "a/b/2.png", "c[1].png", "d,e.png"],
@@ -147,6 +149,9 @@ def test_what_cannot_be_is_one_line(run: Path, tmp_path: Path, monkeypatch) -> N
         ([f"run={tmp_path}/nowhere", image], "no run directory"),
     ]:
         assert words in refused(*arguments), words
+    assert "a.tar is a tar: unpack it" in refused(
+        f"run={run}", f"images={tar_of(tmp_path / 'broken', tmp_path / 'a.tar')}"
+    )
     (run / "metrics.json").rename(run / "pretraining.json")
     assert "was pretrained and classifies nothing yet" in refused(f"run={run}", image)
     assert not (run / "predicted").exists()

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from leanvit.app.build import load_splits
-from leanvit.data.cifar10 import CLASSES, cifar10
+from leanvit.data.cifar10 import cifar10
 from leanvit.data.cifar100 import cifar100
+from leanvit.data.class_names import CIFAR10_CLASSES as CLASSES
 from leanvit.data.images import Splits
 
 NAMES = tuple(f"thing_{k:02}" for k in range(100))

@@ -11,10 +11,10 @@ import torch
 from image_trees import pixels_of, refused, tar_of, write_course, write_image, write_tree, zip_of
 from torch import Tensor
 
-from leanvit.data.cifar10 import CLASSES
+from leanvit.data.class_names import CIFAR10_CLASSES as CLASSES
 from leanvit.data.course import course, split_marks
 from leanvit.data.images import Splits
-from leanvit.data.source import open_source
+from leanvit.data.listing import open_source
 
 NUMBERS = tuple(str(k) for k in range(10))
 TRAIN_COUNTS = [4435, 4189, 3065, 4191, 4513, 3717, 3513, 3249, 2685, 2023]

@@ -18,8 +18,8 @@ from torch import Tensor
 import leanvit.data.decode
 from leanvit.data.decode import load_images
 from leanvit.data.images import ImageFiles, ImageSet
+from leanvit.data.listing import open_source
 from leanvit.data.pixels import Fit, decode
-from leanvit.data.source import open_source
 
 
 @pytest.fixture
@@ -182,6 +182,14 @@ def test_pipes_and_pixels_without_a_range_are_named(tree: Path, memory_gib: floa
         message = refused(read)
         assert f"{tree}/{name}" in message and words in message
         (tree / name).unlink()
+
+
+def test_all_images_that_cannot_be_read_are_one_line(tree: Path) -> None:
+    for name in ("a/7.png", "a/8.png", "b/9.png"):
+        (tree / name).write_bytes(b"no image")
+    message = refused(load, tree)
+    assert message.startswith(f"cannot read 3 images: {tree}/a/7.png (")
+    assert f", {tree}/b/9.png (" in message and "remove them" in message
 
 
 def the_cache(tree: Path) -> Path:

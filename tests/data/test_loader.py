@@ -14,6 +14,7 @@ from leanvit.augment.none import NoAugment
 from leanvit.augment.trivial import Trivial
 from leanvit.data.decode import load_images
 from leanvit.data.images import ImageFiles, ImageSet
+from leanvit.data.listing import open_source
 from leanvit.data.loader import (
     InOrder,
     ResidentLoader,
@@ -22,7 +23,6 @@ from leanvit.data.loader import (
     make_loader,
     num_batches,
 )
-from leanvit.data.source import open_source
 from leanvit.samplers.balanced import Balanced
 from leanvit.samplers.shuffle import Shuffle
 

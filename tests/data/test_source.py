@@ -13,7 +13,8 @@ from image_trees import refused, tar_of, write_image, write_tree, zip_of
 
 from leanvit.data.course import course
 from leanvit.data.folder import folder, images_of_classes
-from leanvit.data.source import SYSTEM, is_hidden, is_image, open_source
+from leanvit.data.listing import open_source
+from leanvit.data.source import SYSTEM, is_hidden, is_image
 from leanvit.errors import LeanvitError
 
 ARCHIVES = ["a.zip", "a.tar", "a.tar.gz", "a.tgz", "a.tar.xz", "a.tar.bz2"]
@@ -263,7 +264,7 @@ def test_links_in_a_tar_are_followed(tree: Path, tmp_path: Path) -> None:
 def test_a_file_too_large_for_an_image_is_not_read(
     tree: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("leanvit.data.images.MAX_BYTES", 10_000)
+    monkeypatch.setattr("leanvit.files.MAX_BYTES", 10_000)
     path, size = tmp_path / name, 10_001
     if name == "a.zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -7,8 +7,8 @@ import torch
 from image_trees import pixels_of, refused, write_image
 from torch import Tensor
 
-from leanvit.data.images import ImageFiles
-from leanvit.data.unlabelled import find_images, in_batches
+from leanvit.data.images import ImageFiles, in_batches
+from leanvit.data.unlabelled import find_images
 from leanvit.errors import LeanvitError
 
 

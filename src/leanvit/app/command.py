@@ -35,6 +35,7 @@ from leanvit.app import (
 )
 from leanvit.app.left_to_jobs import left_to_jobs, told_to_hydra
 from leanvit.errors import LeanvitError
+from leanvit.files import stops_others
 
 CONF = names.CONF
 LISTS = ("run", "against", "what", "images")  # in these values of one command a comma makes a list
@@ -80,7 +81,7 @@ def train(command: str, description: str | None) -> None:
             if not in_grid:
                 sys.exit(words.say(error))
             words.say(error)
-            job = jobs.Job(folder, words.explain(error))
+            job = jobs.Job(folder, words.explain(error), stops_others(error))
         if in_grid and speaks:
             if job.stops_others:
                 grid_folder.halt(folder.parent, images)
@@ -187,6 +188,9 @@ def ask(command: str, description: str | None, of_train: bool = False) -> None:
             resolve=True,
             throw_on_missing=True,
         )
+        from leanvit.app import first_look  # late: it imports Pillow
+
+        first_look.at_question(command, given)
         run = importlib.import_module(f"leanvit.app.{command}").run
         values.check(run, given)
         run(**given, **values.offered(run, overrides=overrides, choices=choices))

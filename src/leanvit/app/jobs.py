@@ -54,6 +54,9 @@ def do(command: str, request: Request) -> Job:
         return Job(run_dir, None)
     if request.damage:
         print(f"{request.damage}: it is made again", file=sys.stderr)
+    from leanvit.app import first_look  # late: it imports Pillow
+
+    first_look.at_request(request)
     print(run_dir, file=sys.stderr, flush=True)
     tell_of_shorter(command, request)
     if str(request.config.trainer.strategy).startswith("ddp"):

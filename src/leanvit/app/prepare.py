@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from leanvit.data.course import ARCHIVES, course, left_in
+from leanvit.data.course import course
+from leanvit.data.layout import ARCHIVES, left_in
 from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path
 

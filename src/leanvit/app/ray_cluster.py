@@ -12,8 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from leanvit.app import processes
 from leanvit.cores import num_cores
-from leanvit.data.images import one_line
-from leanvit.errors import LeanvitError
+from leanvit.errors import LeanvitError, one_line
 
 
 @contextlib.contextmanager

@@ -25,8 +25,7 @@ from omegaconf import DictConfig, open_dict
 from leanvit.app import grid_folder, jobs, words
 from leanvit.app.ray_cluster import cluster, resources
 from leanvit.app.ray_launcher import Launcher
-from leanvit.data.images import one_line
-from leanvit.errors import LeanvitError
+from leanvit.errors import LeanvitError, one_line
 from leanvit.files import HOST
 
 SENT = ("WANDB", "LEANVIT", "HYDRA_FULL_ERROR", "OMP_", "MKL_")  # of the command's environment

@@ -9,22 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from leanvit.data.class_names import CIFAR10_CLASSES
 from leanvit.data.images import ImageSet, Splits
 from leanvit.errors import LeanvitError
 from leanvit.values import Count
-
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
 
 
 def cifar10(source: str | None = None, data_dir: str = "data", image_size: Count = 32) -> Splits:
@@ -48,7 +36,7 @@ def official(root: Path, train: bool, image_size: int = 32) -> ImageSet:
     """One half of the official archive, in its official order."""
     from torchvision.datasets import CIFAR10  # late: it takes seconds, and folders need none of it
 
-    return read_archive(CIFAR10, "CIFAR-10", CLASSES, root, train, image_size)
+    return read_archive(CIFAR10, "CIFAR-10", CIFAR10_CLASSES, root, train, image_size)
 
 
 def read_archive(

@@ -12,15 +12,12 @@ from pathlib import Path
 
 import torch
 
-from leanvit.data.cifar10 import CLASSES, official
+from leanvit.data.cifar10 import official
+from leanvit.data.class_names import CIFAR10_CLASSES
 from leanvit.data.decode import load_images
 from leanvit.data.images import ImageSet, Splits
-from leanvit.data.source import Source, open_source
-from leanvit.errors import LeanvitError
+from leanvit.data.layout import left_in, open_course, trees_of_course
 from leanvit.values import Count
-
-FOLDERS = TRAIN_FOLDER, TEST_FOLDER = "CIFAR10_imbalance", "CIFAR10_balance"
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
 
 def course(
@@ -51,71 +48,14 @@ def course(
             "name it by data.source=",
             file=sys.stderr,
         )
-    opened = open_source(places[0], lambda source: [_find(source, each) for each in FOLDERS])
+    opened, folders = open_course(places[0])
     parts = []
-    for folder in FOLDERS:
-        tree = opened.classes_below(_find(opened, folder))
-        classes = _class_names(tree, opened)
-        named: dict[str, list[str]] = {}
-        for label, names in tree.items():
-            named.setdefault(classes[label], []).extend(names)
-        parts.append(load_images(opened, named, CLASSES, image_size, cache_dir, skip_unreadable))
-    return Splits(parts[0], parts[1], source="imbalanced CIFAR-10, course folders")
-
-
-def left_in(data_dir: Path) -> list[Path]:
-    """Course folders and archives of them that ``make data`` or a person left in ``data_dir``; the
-    first is the one that is taken."""
-    if not data_dir.is_dir():
-        return []
-    found = [data_dir] if any(data_dir.glob(f"{TRAIN_FOLDER}*")) else []
-    for entry in sorted(data_dir.glob("[!.]*")):  # a hidden one is half written
-        if entry.name.startswith((TRAIN_FOLDER, TEST_FOLDER)):
-            continue  # a part of data_dir's own
-        if (
-            any(entry.glob(f"{TRAIN_FOLDER}*"))
-            or any(entry.glob(f"*/{TRAIN_FOLDER}*"))
-            or (entry.name.endswith(ARCHIVES) and "course" in entry.name.lower())
-        ):
-            found.append(entry)
-    return found
-
-
-def _find(source: Source, folder: str) -> str:
-    """The one folder whose name starts with ``folder``, at the top or one folder down.
-
-    Some copies hold it in a folder of the same name: then it is the inner one.
-    """
-    found = set()
-    for name in [*source.files, *source.folders]:
-        parts = name.split("/")
-        for depth in (0, 1):
-            if len(parts) > depth and parts[depth].startswith(folder):
-                found.add("/".join(parts[: depth + 1]))
-    found -= {name for name in found if any(other.startswith(f"{name}/") for other in found)}
-    if not found:
-        raise LeanvitError(
-            f"{source.path} holds no folder {folder}*/: the course data has {TRAIN_FOLDER}*/<class>"
-            f"/ and {TEST_FOLDER}*/<class>/; for train/ and test/ folders choose data=folder"
+    for folder, tree in zip(folders, trees_of_course(opened, folders), strict=True):
+        opened.tell_left_out(folder)
+        parts.append(
+            load_images(opened, tree, CIFAR10_CLASSES, image_size, cache_dir, skip_unreadable)
         )
-    if len(found) > 1:
-        raise LeanvitError(f"{source.path} holds several: {', '.join(sorted(found))}; keep one")
-    return found.pop()
-
-
-def _class_names(tree: dict[str, list[str]], source: Source) -> dict[str, str]:
-    """Folders are named 0 to 9 or by the classes' names."""
-    known = {str(k): name for k, name in enumerate(CLASSES)} | {name: name for name in CLASSES}
-    for label in tree:
-        if label not in known:
-            raise LeanvitError(
-                f"class folder {label!r} in {source.path} is not one of CIFAR-10's (0 to 9, or "
-                f"{', '.join(CLASSES)}): for other classes choose data=folder"
-            )
-    missing = [name for name in CLASSES if name not in {known[label] for label in tree}]
-    if missing:
-        raise LeanvitError(f"{source.path} lacks the class folder(s) {', '.join(missing)}")
-    return {label: known[label] for label in tree}
+    return Splits(parts[0], parts[1], source="imbalanced CIFAR-10, course folders")
 
 
 def split_marks() -> str:

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from leanvit.data.images import ImageFiles, ImageSet, one_line
+from leanvit.data.images import ImageFiles, ImageSet
 from leanvit.data.pixels import Fit, decode
 from leanvit.data.source import Source
-from leanvit.errors import LeanvitError, SharedError
+from leanvit.errors import LeanvitError, SharedError, one_line
 from leanvit.files import atomic_path, one_at_a_time
 
 CACHE_FORMAT = 3  # raise it when the same files would decode to other tensors
@@ -41,14 +41,14 @@ def load_images(
     Args:
         classes: label k is ``classes[k]``; every key of ``tree`` is among them.
         cache_dir: where the decoded tensor is kept, named by the fingerprint of the files.
-        skip_unreadable: leave out images that cannot be decoded instead of stopping at the first
-            (those that stay files are decoded too late for that).
+        skip_unreadable: leave out images that cannot be decoded (those that stay files are decoded
+            too late for that).
         memory_gib: above this the images stay files, decoded by worker processes; ``None``: half
             of the memory that is free now.
         fit: how images of another shape become squares, see :func:`leanvit.data.pixels.decode`.
 
     Raises:
-        LeanvitError: an unreadable image (named), a class of unreadable images, or too many
+        LeanvitError: unreadable images (named), a class of unreadable images, or too many
             images in an archive.
     """
     names = [name for label in tree for name in tree[label]]
@@ -124,22 +124,21 @@ def _keep(cache: Path, fingerprint: str, pixels: np.ndarray, kept: np.ndarray) -
 def _decode_all(
     source: Source, names: list[str], image_size: int, fit: Fit, skip_unreadable: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (kept, S, S, 3) and the mask of the names that could be read."""
+    """Pixels (kept, S, S, 3) and the mask of the names that could be read.
+
+    Raises:
+        SharedError: some cannot, and are not to be left out.
+    """
     pixels = np.empty((len(names), image_size, image_size, 3), dtype=np.uint8)
     kept = np.ones(len(names), dtype=bool)
+    unread = dict[str, str]()
 
     def work(chunk: list[int]) -> None:
         for i in chunk:
             try:
                 pixels[i] = decode(io.BytesIO(source.read(names[i])), image_size, fit)
             except Exception as error:  # Pillow raises many kinds for a damaged file
-                if not skip_unreadable:
-                    raise SharedError(
-                        f"cannot read image {source.path}/{names[i]} ({one_line(error)}): replace "
-                        "or remove it, or leave such images out with data.skip_unreadable=true"
-                    ) from error
-                where = f"{source.path}/{names[i]}"
-                print(f"skipped unreadable image {where} ({one_line(error)})", file=sys.stderr)
+                unread[f"{source.path}/{names[i]}"] = one_line(error)
                 kept[i] = False
 
     order, num_threads = list(range(len(names))), os.cpu_count()
@@ -154,7 +153,22 @@ def _decode_all(
         label = f"decoding {len(names):,} images"
         for _ in track(done, label, total=len(chunks), disable=not sys.stderr.isatty()):
             pass
+    if unread and not skip_unreadable:
+        raise _refused(unread)
+    for where, why in unread.items():
+        print(f"skipped unreadable image {where} ({why})", file=sys.stderr)
     return pixels if kept.all() else pixels[kept], kept
+
+
+def _refused(unread: dict[str, str]) -> SharedError:
+    """Images that cannot be read, by the first of their names."""
+    num, told = len(unread), ", ".join(f"{where} ({why})" for where, why in [*unread.items()][:5])
+    told += f" and {num - 5:,} more" if num > 5 else ""
+    what, them = ("image", "it") if num == 1 else (f"{num:,} images:", "them")
+    return SharedError(
+        f"cannot read {what} {told}: replace or remove {them}, or leave such images out with "
+        "data.skip_unreadable=true"
+    )
 
 
 def _refuse_lost_class(source: Source, tree: dict[str, list[str]], counts: Counter[str]) -> None:

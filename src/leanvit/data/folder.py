@@ -1,14 +1,12 @@
 """Any image folder: train/<class>/..., test/<class>/... and, if there is one, val/<class>/..."""
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from leanvit.data.decode import load_images
 from leanvit.data.images import ImageSet, Splits
+from leanvit.data.layout import Tree, meant, open_classes, open_parts, trees_of_parts
 from leanvit.data.pixels import Fit
-from leanvit.data.source import Source, open_source
-from leanvit.errors import LeanvitError
 from leanvit.values import Count, NonNegative
 
 
@@ -30,23 +28,11 @@ def folder(
     Raises:
         LeanvitError: a missing or empty folder, or a class that training lacks.
     """
-    opened = open_source(_given(source), _refuse_without_parts)
-    top = _top(opened)
-    cache_dir = Path(data_dir) / "cache"
-    trees = {
-        part: opened.classes_below(f"{top}{part}")
-        for part in ("train", "test", "val")
-        if part != "val" or opened.has(f"{top}val")
-    }
-    classes = tuple(trees["train"])
-    sets = {}
+    opened, folders = open_parts(source)
+    trees = trees_of_parts(opened, folders)
+    classes, cache_dir, sets = tuple(trees["train"]), Path(data_dir) / "cache", {}
     for part, tree in trees.items():
-        unknown = [label for label in tree if label not in classes]
-        if unknown:
-            raise LeanvitError(
-                f"{part}/ of {opened.path} has class {unknown[0]!r}, which train/ lacks: add its "
-                "training images or remove it"
-            )
+        opened.tell_left_out(folders[part])
         sets[part] = load_images(
             opened, tree, classes, image_size, cache_dir, skip_unreadable, memory_gib, fit
         )
@@ -71,60 +57,12 @@ def images_of_classes(
     Raises:
         LeanvitError: a folder that is no class of the net.
     """
-    has_digits = any(letter.isdigit() for label in classes for letter in label)
-
-    def meant(labels: Iterable[str]) -> dict[str, str]:
-        """The class of each label that is one: of its name, or where all are numbers, its index."""
-        is_named = has_digits or any(label in classes for label in labels)
-        indices = {} if is_named else {str(k): label for k, label in enumerate(classes)}
-        return indices | {label: label for label in classes}
-
-    def refuse_others(source: Source) -> None:
-        labels = sorted(source.labels_below(_test(source)))
-        known = meant(labels)
-        for label in labels:
-            if label not in known:
-                raise LeanvitError(
-                    f"class folder {label!r} in {source.path} is none of the net's classes: rename "
-                    f"or remove it, they are {', '.join(classes)}"
-                )
-
-    opened = open_source(_given(source), refuse_others)
-    refuse_others(opened)
-    found = opened.classes_below(_test(opened))
-    known = meant(found)
-    tree: dict[str, list[str]] = {}
+    opened, top = open_classes(source, classes)
+    found = opened.classes_below(top)
+    known, tree = meant(found, classes), Tree()
     for label, names in found.items():
         if label not in classes:
             print(f"class folder {label} is taken for class {known[label]}", file=sys.stderr)
         tree.setdefault(known[label], []).extend(names)
     place = image_size, Path(data_dir) / "cache"
     return load_images(opened, tree, classes, *place, skip_unreadable, memory_gib, fit)
-
-
-def _given(source: str | None) -> Path:
-    if not source:
-        raise LeanvitError("data=folder needs data.source=<folder with train/ and test/>")
-    return Path(source)
-
-
-def _refuse_without_parts(source: Source) -> None:
-    top = _top(source)
-    for part in ("train", "test"):
-        if not source.has(f"{top}{part}"):
-            raise source.no_classes(f"{top}{part}")
-
-
-def _test(source: Source) -> str:
-    """The folder of the classes to evaluate on."""
-    return next((f"{top}test" for top in ("", _top(source)) if source.has(f"{top}test")), "")
-
-
-def _top(source: Source) -> str:
-    """ "" where train/ lies at the top, "x/" where the copy is nested in one folder x."""
-    if source.has("train"):
-        return ""
-    tops = {name.split("/")[0] for name in (*source.files, *source.folders)}
-    if len(tops) == 1 and source.has(f"{(only := tops.pop())}/train"):
-        return f"{only}/"
-    return ""

@@ -1,6 +1,8 @@
 """What a data source gives: uint8 images, their labels, the names of the classes."""
 
 import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,11 +10,10 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from leanvit.cores import num_cores
+from leanvit.data.listing import read_image
 from leanvit.data.pixels import Fit, decode
-from leanvit.errors import LeanvitError
-from leanvit.files import open_regular
-
-MAX_BYTES = 2**29  # of a file: what the largest image that Pillow opens fills in RGB
+from leanvit.errors import LeanvitError, one_line
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ImageFiles:
 
     def __getitem__(self, index: int) -> UInt8[Tensor, "3 height width"]:
         try:
-            content = io.BytesIO(read_file(self.paths[index]))
+            content = io.BytesIO(read_image(self.paths[index]))
             return torch.from_numpy(decode(content, self.image_size, self.fit)).permute(2, 0, 1)
         except Exception as error:  # Pillow raises many kinds for a damaged file
             raise LeanvitError(
@@ -84,25 +85,22 @@ class Splits:
     source: str = ""
 
 
-def one_line(error: Exception) -> str:
-    """What an exception says, for the middle of a message."""
-    return " ".join(str(error).split()) or type(error).__name__
+def in_batches(images: ImageFiles, size: int) -> Iterator[list[Tensor | LeanvitError]]:
+    """Each image, uint8 (3, height, width), or why it cannot be read, ``size`` at a time.
 
-
-def read_file(path: Path) -> bytes:
-    """The bytes of a file that may be an image.
-
-    Raises:
-        OSError: none of that name, a pipe or a device, which would never end, or too large.
+    While one batch is used the next is decoded, by as many threads as there are cores.
     """
-    refuse_large(path.stat().st_size)
-    with open_regular(path) as file:
-        return file.read()
 
+    def read(index: int) -> Tensor | LeanvitError:
+        try:
+            return images[index]
+        except LeanvitError as error:
+            return error
 
-def refuse_large(num_bytes: int) -> None:
-    """Raises:
-    OSError: no image file has so many bytes.
-    """
-    if num_bytes > MAX_BYTES:
-        raise OSError(f"{num_bytes / 2**30:.1f} GiB are too large for an image file")
+    before = None
+    with ThreadPoolExecutor(num_cores()) as pool:
+        for start in range(0, len(images) + size, size):  # one more, in which the last is used
+            decoded = pool.map(read, range(start, min(start + size, len(images))))
+            if before is not None:
+                yield list(before)
+            before = decoded

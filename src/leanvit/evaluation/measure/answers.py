@@ -13,8 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from leanvit.data.images import ImageFiles
-from leanvit.data.unlabelled import in_batches
+from leanvit.data.images import ImageFiles, in_batches
 from leanvit.errors import LeanvitError
 from leanvit.evaluation.measure.predict import BATCH
 from leanvit.evaluation.measure.trained_net import TrainedNet

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from leanvit.augment.normalise import normalise
-from leanvit.data.images import ImageFiles, ImageSet, one_line
+from leanvit.data.images import ImageFiles, ImageSet
 from leanvit.data.pixels import squared
-from leanvit.errors import LeanvitError
+from leanvit.errors import LeanvitError, one_line
 from leanvit.evaluation.measure.predict import BATCH, Trained, predict
 from leanvit.evaluation.measure.tta import TTA
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from leanvit.data.images import read_file
+from leanvit.data.listing import read_image
 from leanvit.data.pixels import opened, upright
 from leanvit.evaluation.tables import percent, visible
 from leanvit.files import atomic_path
@@ -93,7 +93,7 @@ def _figure(path: Path, ranked: Sequence[tuple[str, float]]) -> str:
 
 def _image(path: Path) -> str:
     try:
-        with opened(io.BytesIO(read_file(path))) as image:
+        with opened(io.BytesIO(read_image(path))) as image:
             image.draft("RGB", (2 * SIDE, 2 * SIDE))  # of a large JPEG not every pixel
             thumbnail = upright(image)
     except Exception:  # it was read before, and went since
