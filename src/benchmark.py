@@ -7,7 +7,7 @@ All in this process, in turns, on the runs' own test images; ratios are to the f
 to ``outputs/benchmarks/``. How it is measured: :mod:`leanvit.evaluation.benchmark_times`.
 """
 
-from leanvit.app.command import ask
+from leanvit.app.entry import ask
 
 if __name__ == "__main__":
     ask("benchmark", __doc__)

@@ -16,7 +16,7 @@ the MACs are those of an image that goes to the end. Besides the choices:
     published=false   true: every experiment of the published tables, beside its published figures
 """
 
-from leanvit.app.command import ask
+from leanvit.app.entry import ask
 
 if __name__ == "__main__":
     ask("complexity", __doc__, of_train=True)

@@ -7,7 +7,7 @@
 Results go to ``eval/`` in the run directory; the run's own metrics.json stays as it is.
 """
 
-from leanvit.app.command import ask
+from leanvit.app.entry import ask
 
 if __name__ == "__main__":
     ask("eval", __doc__)

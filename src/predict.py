@@ -8,7 +8,7 @@ Writes predictions.csv and least_certain.html into predicted/ of the run, or int
 that cannot be read stops nothing: it is named, and its line of the table says why.
 """
 
-from leanvit.app.command import ask
+from leanvit.app.entry import ask
 
 if __name__ == "__main__":
     ask("predict", __doc__)

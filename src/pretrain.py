@@ -7,7 +7,7 @@ The folder that is printed is what ``python src/train.py pretrained=outputs/...`
 command goes on where a killed one stopped, and skips what is finished.
 """
 
-from leanvit.app.command import train
+from leanvit.app.entry import train
 
 if __name__ == "__main__":
     train("pretrain", __doc__)

@@ -6,7 +6,7 @@ python src/report.py run=a,b,c against=d,e,f          # two choices, paired by s
 python src/report.py published=true                   # the published tables beside our figures
 """
 
-from leanvit.app.command import ask
+from leanvit.app.entry import ask
 
 if __name__ == "__main__":
     ask("report", __doc__)

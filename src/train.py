@@ -6,7 +6,7 @@
 The same command goes on where a killed one stopped, and skips what is finished.
 """
 
-from leanvit.app.command import train
+from leanvit.app.entry import train
 
 if __name__ == "__main__":
     train("train", __doc__)

@@ -8,7 +8,7 @@ Figures go to ``figures/inside/`` in the run directory, and those of what a ligh
 did to ``figures/dynamic/``.
 """
 
-from leanvit.app.command import ask
+from leanvit.app.entry import ask
 
 if __name__ == "__main__":
     ask("visualize", __doc__)

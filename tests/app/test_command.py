@@ -177,6 +177,23 @@ def test_a_failed_run_is_one_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, line)
 
 
+@pytest.mark.parametrize("script", ["train.py", "report.py"])
+def test_ctrl_c_while_a_command_is_imported_is_one_line(
+    script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupting:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "leanvit.app.command":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "leanvit.app.command")
+    monkeypatch.delattr("leanvit.app.command")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    done = call(script)
+    line = "interrupted: nothing has begun\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", line)
+
+
 def test_a_reader_that_has_enough_is_no_error() -> None:
     program = [sys.executable, str(ROOT / "src" / "complexity.py"), "--help"]
     reader, writer = os.pipe()

@@ -89,7 +89,7 @@ def test_a_grid_stops_where_every_job_would_fail(tmp_path: Path, parallel: int) 
     done = run("train.py", *asked, f"parallel={parallel}")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     # one of each source, or two that had begun at once; three losses of each are asked for
-    failed = len(list(tmp_path.glob("*/*/error.txt")))
+    failed = len(list(tmp_path.glob("grids/*/*/error.txt")))
     assert failed == 2 if parallel == 1 else 2 <= failed < 5
     assert done.stderr.count("the grid stops here") == failed
     assert "does not exist" in done.stderr
@@ -277,6 +277,30 @@ def test_the_exit_status_of_a_grid(
     monkeypatch.undo()
     (sweep / "0" / "job.json").unlink()
     assert ended(sweep) == 1  # no job left anything: whatever ran them did not
+
+
+def test_a_run_that_another_command_trains_is_no_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    sweep = leave_jobs(tmp_path)
+    for number in ("10", "2"):
+        (sweep / number / "job.json").unlink()
+    request = request_of(*TINY, "loss=focal", f"outputs={tmp_path}")
+    other = request.run_dir
+    other.mkdir()
+    with only_process_in(other):
+        job = jobs.do("train", replace(request, in_grid=True))
+        assert capsys.readouterr().err.splitlines()[-1] == f"another process is training in {other}"
+    grid_folder.leave(sweep / "3", job)
+    assert ended(sweep) == 1
+    out, err = capsys.readouterr()
+    assert f"being trained by another command: {other}; the same command takes it" in err
+    assert "failed" not in out and f"not finished: {other}" in "".join(out.split("\n"))
+    shutil.rmtree(other)
+    write_fake_run(other)
+    (other / "config.yaml").write_text("seed: 0\npretrained: null\n")
+    assert ended(sweep) == 0
+    assert "being trained" not in capsys.readouterr().err
 
 
 def test_a_table_is_kept_also_where_its_reader_has_gone(

@@ -194,6 +194,18 @@ def test_at_random_all_rows_have_the_same_trials_to_their_end(
     assert not any(MEDIANS in line for line in jobs.trained)
 
 
+def test_a_value_that_only_the_rows_have_a_place_for_is_given_to_each(
+    jobs: FakeJobs, tmp_path: Path
+) -> None:
+    asked = ["experiment=demo_vit,demo_coatnet", "data.num_train=400", "sweep=search"]
+    short = ["hydra.sweeper.n_trials=2", "hydra.sweeper.seeds=0", f"outputs={tmp_path}"]
+    done = call("train.py", *asked, *short, "trainer=cpu")
+    assert done.returncode == 0, done.stderr
+    assert len(jobs.trained) == 4
+    assert all("data.num_train=400" in line for line in jobs.trained)
+    assert "data.num_train" not in trials_of(tmp_path)[0]
+
+
 def test_a_row_that_always_fails_ends_alone(jobs: FakeJobs, tmp_path: Path) -> None:
     asked = [*ASKED, "sweep=search", "hydra.sweeper.n_trials=5", f"outputs={tmp_path}"]
     done = call("train.py", *asked, "loss=ldam,ce")

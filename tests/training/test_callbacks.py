@@ -47,8 +47,13 @@ class Going(L.Trainer):
     accumulate_grad_batches = 1
 
 
+@pytest.mark.parametrize(("pace", "words"), [(2.0, "30 min"), (0.01, "9 s"), (1e-5, "1 s")])
 def test_the_time_to_go_is_told_once_from_the_pace_of_the_first_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pace: float,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     clock = [100.0]
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
@@ -56,11 +61,11 @@ def test_the_time_to_go_is_told_once_from_the_pace_of_the_first_steps(
     module, trainer = Trainable.__new__(Trainable), Going.__new__(Going)
     history.num_images = 0
     for step in range(1, 40):
-        clock[0] += 30.0 if step <= 6 else 2.0  # the first ones are slow
+        clock[0] += 30.0 if step <= 6 else pace  # the first ones are slow
         trainer.global_step = step
         history.on_train_batch_end(trainer, module)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "about 30 min of training to go, validation not counted"  # 900 steps of 2 s
+    assert line == f"about {words} of training to go, validation not counted"  # 900 steps
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(4.0, "28 s"), (40.0, "5 min"), (2000.0, "3.9 h")])

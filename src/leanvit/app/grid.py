@@ -24,9 +24,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 
 from leanvit.app import grid_folder, names, processes, words
-from leanvit.app.finished import Run
+from leanvit.app.finished import METRICS, Run
 from leanvit.app.jobs import Job, only_process_in
 from leanvit.app.order import ordered, planned_macs
+from leanvit.app.request import AGREEMENT, PRETRAINING
 from leanvit.cores import num_cores
 from leanvit.errors import LeanvitError
 
@@ -152,12 +153,18 @@ class Comparison(Callback):
         folder = Path(config.hydra.sweep.dir)
         with _held:
             try:
-                jobs = grid_folder.left(folder) + not_kept
+                jobs = [*map(as_it_is_now, grid_folder.left(folder)), *not_kept]
                 show(kwargs["config_name"], jobs, folder)
             except Exception as error:  # as above
                 sys.exit(words.say(error))
         if not_kept or not jobs or any(job.error for job in jobs):
             sys.exit(1)
+
+
+def as_it_is_now(job: Job) -> Job:
+    """A run that another command was training may be finished by now."""
+    is_finished = any((job.run_dir / name).exists() for name in (METRICS, PRETRAINING, AGREEMENT))
+    return job._replace(error=None) if job.is_elsewhere and is_finished else job
 
 
 def show(command: str, jobs: Sequence[Job], grid: Path | None = None) -> None:
@@ -169,24 +176,28 @@ def show(command: str, jobs: Sequence[Job], grid: Path | None = None) -> None:
     from leanvit.evaluation.comparison.table import write_tables
 
     finished = [job.run_dir for job in jobs if job.error is None]
-    failed = [job.run_dir for job in jobs if job.error is not None]
+    elsewhere = [job.run_dir for job in jobs if job.is_elsewhere]
+    failed = [job.run_dir for job in jobs if job.error is not None and not job.is_elsewhere]
+    for path in elsewhere:
+        then = "the same command takes it when it is finished"
+        print(f"being trained by another command: {path}; {then}", file=sys.stderr)
     evaluated, damaged = sort_out([path for path in finished if Run(path).is_evaluated])
     failed += damaged
     if command == "train" and grid:
         tables, told = compare(evaluated), grid / SEARCHED
         text = told.read_text(encoding="utf-8") if told.exists() else ""
         try:
-            print_table(tables, failed)  # also where the disk has no room for it
+            print_table(tables, failed, elsewhere)  # also where the disk has no room for it
             print(text, end="")
         finally:  # also where head has read enough
-            write_tables(tables, failed, grid / "comparison")
+            write_tables(tables, failed, grid / "comparison", elsewhere)
             if text:
                 with (grid / "comparison.md").open("a", encoding="utf-8") as table:
                     table.write(f"\n## Search\n\n{text}")
             if tables:
                 from leanvit.app.page import write_page
 
-                write_page(tables, failed, grid / "comparison")
+                write_page(tables, failed, grid / "comparison", elsewhere)
         if tables:
             print(f"{grid}/comparison.html")
         print(f"{grid}/comparison.md")

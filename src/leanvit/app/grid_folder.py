@@ -112,7 +112,7 @@ def left(folder: Path) -> list[Job]:
     for path in sorted(folder.glob("*/job.json"), key=lambda path: int(path.parent.name)):
         job = _told(path.parent)
         noted = (job.run_dir / "error.txt").exists() or not job.error
-        found.append(job if noted else job._replace(run_dir=path.parent))
+        found.append(job if noted or job.is_elsewhere else job._replace(run_dir=path.parent))
     return found
 
 

@@ -37,6 +37,11 @@ class Job(NamedTuple):
     error: str | None
     stops_others: bool = False
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Another command does it right now."""
+        return bool(self.error) and str(self.error).startswith(BUSY)
+
 
 def do(command: str, request: Request) -> Job:
     """Do a job: here, in a process of its own in a grid, or in one process per device.
@@ -78,7 +83,8 @@ def do(command: str, request: Request) -> Job:
     error = outcome(status, request)
     if error:
         where = f"{run_dir.name}: " if request.at_once > 1 else ""
-        print(f"{where}error: {error}", file=sys.stderr, flush=True)
+        where += "" if status == processes.BUSY else "error: "
+        print(f"{where}{error}", file=sys.stderr, flush=True)
     return Job(run_dir, error, stops_others=status == processes.SHARED)
 
 
@@ -86,7 +92,7 @@ def status_of(job: Job) -> int:
     """The exit status that tells of it."""
     if job.error is None:
         return 0
-    if job.error.startswith(BUSY):
+    if job.is_elsewhere:
         return processes.BUSY
     return processes.SHARED if job.stops_others else 1
 

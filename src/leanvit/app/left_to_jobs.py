@@ -31,7 +31,7 @@ def left_to_jobs(command: str, words: Sequence[str]) -> list[str]:
             plain = [*parts.search_path(), *plain]
             base = compose(command, plain, return_hydra_config=True) if values else None
             lacking = [word for word in values if not _has(base, parsed[word])]
-            if base is None or not lacking or "Search" in base.hydra.sweeper.get("_target_", ""):
+            if base is None or not lacking:
                 return list(words)
             others = (compose(command, [*plain, each]) for each in _swept(parsed, base))
             left = {word for other in others for word in lacking if _has(other, parsed[word])}

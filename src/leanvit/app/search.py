@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import optuna
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ValueType
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
@@ -98,9 +98,10 @@ class Search(Sweeper):
         """The rows of the comparison: one for each set of what commas separate."""
         parser = OverridesParser.create(config_loader=self.loader)
         offered, given = (
-            {each.get_key_element(): each for each in parser.parse_overrides(list(words))}
+            {each.get_key_element(): _settled(each, parser)
+             for each in parser.parse_overrides(list(words))}
             for words in ([f"{key}={value}" for key, value in self.params.items()], arguments)
-        )
+        )  # fmt: skip
         known = offered | given
         if "seed" in known and known["seed"].is_sweep_override():
             raise LeanvitError(
@@ -214,3 +215,13 @@ class Search(Sweeper):
         text = "".join([f"{head}\n\n", *(f"- {row}\n" for row in rows)])
         lines = [line for row in rows for line in row.lines()]
         write_texts(self.folder / "search", text, csv_text(lines))
+
+
+def _settled(override: Override, parser: OverridesParser) -> Override:
+    """A choice of one is no search: so are the values told that only some of the rows have, see
+    :mod:`leanvit.app.left_to_jobs`."""
+    if not override.is_choice_sweep() or override.value_type in MAKE_ROWS:
+        return override
+    values = list(override.sweep_string_iterator())
+    key = override.get_key_element()
+    return parser.parse_override(f"{key}={values[0]}") if len(values) == 1 else override

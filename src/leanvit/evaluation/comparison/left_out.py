@@ -103,7 +103,7 @@ def read_error(path: Path) -> str:
 def how_far(path: Path) -> str:
     """How far a training came that is not finished."""
     try:
-        rows = read_history(path)
+        rows = read_history(path) if (path / "history.csv").exists() else []
         config = read_config(path)
     except (LeanvitError, OSError, ValueError) as error:
         return str(error)
