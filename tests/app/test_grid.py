@@ -3,14 +3,16 @@
 import csv
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from composed import config_of
+from composed import config_of, request_of
 from fake_runs import write_failed_run, write_fake_run
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
@@ -29,7 +31,7 @@ from scripts import (
 )
 
 from leanvit.app import grid as grids
-from leanvit.app import grid_folder
+from leanvit.app import grid_folder, jobs
 from leanvit.app.jobs import Job, only_process_in
 from leanvit.errors import LeanvitError
 

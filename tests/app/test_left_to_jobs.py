@@ -18,7 +18,7 @@ EXPERIMENTS = "experiment=demo_vit,demo_coatnet"
         ("-m loss=ce,focal optimizer.lr=1 data.nothing=1", set()),
         (f"-m {EXPERIMENTS} data=shapes data.num_train=500", set()),  # its place is there
         ("sweep=imbalance model.depths=[1,1,1,1]", {"model.depths=[1,1,1,1]"}),
-        ("sweep=search experiment=demo_vit,demo_coatnet data.num_train=500", {"data.num_train=500"}),
+        (f"sweep=search {EXPERIMENTS} data.num_train=500", {"data.num_train=500"}),
         ("-m run=a,b method=prune,quantize method.macs=0.5", {"method.macs=0.5"}),
         ("-m model=vitt,vit model.depth=1", set()),
     ],

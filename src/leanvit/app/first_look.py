@@ -15,6 +15,7 @@ from leanvit.app.request import Request
 from leanvit.data import layout
 from leanvit.data.listing import open_source
 from leanvit.data.unlabelled import find_images
+from leanvit.files import check_folder
 
 FOLDER, COURSE = "leanvit.data.folder.folder", "leanvit.data.course.course"
 LISTED = functools.partial(open_source, stamps=False)
@@ -34,7 +35,8 @@ def at_question(command: str, given: Mapping[str, Any]) -> None:
     """Look at what eval.py or predict.py is asked: at its runs, and at its images.
 
     Raises:
-        LeanvitError: they are not there, a run is not finished, or images lie otherwise.
+        LeanvitError: they are not there, a run is not finished or cannot be written to, or images
+            lie otherwise.
     """
     if command not in ("eval", "predict"):
         return
@@ -48,6 +50,7 @@ def at_question(command: str, given: Mapping[str, Any]) -> None:
         find_images(_words(given["images"]))
         return
     for run in found:
+        check_folder(run.path / "eval")
         _at_images_of(run, given.get("data"))
 
 
