@@ -48,6 +48,11 @@ WIDE_FILES = {
     "TIFF": saved(WIDE, "TIFF"),
     "TIFF, compressed": saved(WIDE, "TIFF", compression="tiff_lzw"),
     "TIFF of 12 bits": tiff(twelve_bits(np.round(GREY / 255 * 4095).astype(int)), 12),
+    "TIFF of a microscope": saved(
+        np.round(GREY / 255 * 4095).astype(np.uint16),
+        "TIFF",
+        tiffinfo={270: '<OME><Image ID="Image:0"><Pixels ID="0" SignificantBits="12" /></Image>'},
+    ),
     "TIFF, white is 0": tiff((65535 - WIDE).astype("<u2").tobytes(), 16, white_is_zero=True),
     "JPEG 2000": saved(WIDE, "JPEG2000"),
     "PGM": saved(WIDE, "PPM"),

@@ -23,7 +23,7 @@ from leanvit.data.source import Source
 from leanvit.errors import LeanvitError, SharedError, one_line
 from leanvit.files import atomic_path, one_at_a_time
 
-CACHE_FORMAT = 3  # raise it when the same files would decode to other tensors
+CACHE_FORMAT = 4  # raise it when the same files would decode to other tensors
 
 
 def load_images(

@@ -5,6 +5,7 @@ An export carries this file, so that it decodes as training does: it needs numpy
 
 import functools
 import logging
+import re
 import warnings
 from typing import Any, Literal
 
@@ -105,14 +106,24 @@ def _in_bytes(image: Image.Image) -> Image.Image:
     if not is_wide:
         return image
     values = np.asarray(image).astype(np.uint32)
-    highest = 2 ** tags.get(ExifTags.Base.BitsPerSample, (16,))[0] - 1  # there is a TIFF of 12 bits
-    scaled = (values * 255 + highest // 2) // highest
+    highest = 2 ** _num_bits(tags) - 1
+    scaled = (np.minimum(values, highest) * 255 + highest // 2) // highest
     if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is 0
         scaled = 255 - scaled
     narrow = Image.fromarray(scaled.astype(np.uint8))
     if isinstance(key := image.info.get("transparency"), int):
         narrow.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
     return narrow
+
+
+def _num_bits(tags: Any) -> int:
+    """Bits that the values of a wide image fill: those of a TIFF, of which OME's, from microscopes,
+    say it where a camera's 12 lie in 16. No other file does: PNG's sBIT is of values that fill all
+    16, and TIFF's MaxSampleValue is of the one image."""
+    stored = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
+    about = str(tags.get(ExifTags.Base.ImageDescription, ""))
+    told = re.search(r'<(?:\w+:)?Pixels\b[^>]*\bSignificantBits="(\d{1,2})"', about)
+    return int(told[1]) if told and 0 < int(told[1]) < stored else stored
 
 
 def _opaque(image: Image.Image) -> Image.Image:
