@@ -34,6 +34,7 @@ from leanvit.app import grid as grids
 from leanvit.app import grid_folder, jobs
 from leanvit.app.jobs import Job, only_process_in
 from leanvit.errors import LeanvitError
+from leanvit.evaluation.pictures import letters
 
 pytestmark = pytest.mark.xdist_group("grid")
 TINY = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "trainer=cpu"]
@@ -322,12 +323,13 @@ def test_a_table_is_kept_also_where_its_reader_has_gone(
 
 def test_what_an_earlier_call_left_is_no_job_of_this_one(tmp_path: Path) -> None:
     sweep = leave_jobs(tmp_path)
+    (sweep / letters.SAID).touch()
     asked = {"task": ["loss=ce,focal", "seed=0,1", "model=vit"]}
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}, "overrides": asked}})
     with warnings.catch_warnings(record=True) as said:
         grids.Comparison().on_multirun_start(config, config_name="train")
         warnings.warn("A worker stopped while some jobs were given to the executor.", stacklevel=1)
-    assert grid_folder.left(sweep) == [] and not said
+    assert grid_folder.left(sweep) == [] and not (sweep / letters.SAID).exists() and not said
     # what stands first varies slowest
     assert config.hydra.overrides.task == ["seed=0,1", "loss=ce,focal", "model=vit"]
     with pytest.raises(LeanvitError, match="another process"), only_process_in(sweep):

@@ -68,7 +68,9 @@ def test_the_time_to_go_is_told_once_from_the_pace_of_the_first_steps(
     assert line == f"about {words} of training to go, validation not counted"  # 900 steps
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(4.0, "28 s"), (40.0, "5 min"), (2000.0, "3.9 h")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.01, "1 s"), (4.0, "28 s"), (40.0, "5 min"), (2000.0, "3.9 h")]
+)
 def test_an_epoch_leaves_a_line_with_what_is_left(seconds: float, words: str) -> None:
     row = {"epoch": 3, "train_loss": 1.25, "val_accuracy": 0.5, "val_balanced_accuracy": 0.25,
            "seconds": 3.5}  # fmt: skip

@@ -35,6 +35,7 @@ from leanvit.app import (
 )
 from leanvit.app.left_to_jobs import left_to_jobs, told_to_hydra
 from leanvit.errors import LeanvitError
+from leanvit.evaluation.pictures import letters
 from leanvit.files import stops_others
 
 CONF = names.CONF
@@ -61,6 +62,7 @@ def train(command: str, description: str | None) -> None:
         if in_grid:  # W&B shows the jobs of a grid together; read by whatever process it runs in
             group = f"{command}-{Path(settings.sweep.dir).name}"
             os.environ.setdefault("WANDB_RUN_GROUP", group)
+            os.environ[letters.GRID] = names.full_path(settings.sweep.dir)
             grid_folder.check_seen(Path(settings.sweep.dir))
         images = f"{composed.get('data')} {composed.get('run')}"
         if in_grid and grid_folder.is_halted(folder.parent, images):

@@ -9,6 +9,7 @@ from pathlib import Path
 from leanvit.app import words
 from leanvit.app.jobs import Job, leave_note
 from leanvit.errors import LeanvitError
+from leanvit.evaluation.pictures import letters
 from leanvit.files import HOST, write_json
 
 
@@ -118,7 +119,7 @@ def left(folder: Path) -> list[Job]:
 
 def forget(folder: Path) -> None:
     """Remove what jobs of an earlier call told."""
-    for pattern in ("*/job.json", "*/begun.txt", ".halted-*"):
+    for pattern in ("*/job.json", "*/begun.txt", ".halted-*", letters.SAID):
         for path in folder.glob(pattern):
             path.unlink()
     _halted.clear()

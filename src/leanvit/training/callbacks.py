@@ -115,12 +115,12 @@ def _forecast(step_ends: Sequence[float], trainer: L.Trainer) -> str:
     pace = (step_ends[-1] - step_ends[WARM_STEPS]) / (len(step_ends) - 1 - WARM_STEPS)
     steps = int(trainer.estimated_stepping_batches) - trainer.global_step
     seconds = pace * trainer.accumulate_grad_batches * steps
-    return f"about {_words(max(seconds, 1))} of training to go, validation not counted"
+    return f"about {_words(seconds)} of training to go, validation not counted"
 
 
 def _words(seconds: float) -> str:
     if seconds < 60:
-        return f"{seconds:.0f} s"
+        return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 

@@ -80,6 +80,16 @@ def test_what_no_font_has_is_a_number(tmp_path: Path, capsys: pytest.CaptureFixt
     assert said.count("\n") == 1 and "of 3 class names, as '猫'" in said and "numbers" in said
 
 
+def test_the_jobs_of_a_grid_say_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv(letters.GRID, str(tmp_path))
+    for _ in range(3):
+        letters._say_once.cache_clear()  # in a process of its own each
+        letters.drawable(["猫"])
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_long_and_broken_names_leave_room(tmp_path: Path) -> None:
     classes = ["x" * 250, "two\nlines\tof it", "dog"]
     confusion_matrix(*predictions(9, [0]), classes, tmp_path / "a.png")

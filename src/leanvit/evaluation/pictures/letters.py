@@ -5,15 +5,19 @@ matplotlib brings have no Chinese. What they lack is looked for in the fonts tha
 machine; a class whose letters are in none of them is shown by its number.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
+GRID = "LEANVIT_GRID"  # of the environment: the folder of the grid that a job is of
+SAID = ".no-font"
 MAX_LETTERS = 40  # of a name beside a bar or a row: longer ones leave the panel no room
 
 
@@ -88,4 +92,10 @@ def _letters(path: str, wanted: set[str]) -> set[str]:
 
 @cache
 def _say_once(line: str) -> None:
+    """Once in a process, and once in all jobs of a grid, which leave a mark in its folder."""
+    if folder := os.environ.get(GRID):
+        try:
+            (Path(folder) / SAID).touch(exist_ok=False)
+        except OSError:
+            return
     print(line, file=sys.stderr)
