@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from scripts import TINY_DATA, TINY_VIT, call
 
-from leanvit.app.provenance import PACKAGES, provenance
+from leanvit.app import provenance as module
+from leanvit.app.provenance import PACKAGES, provenance, versions
 
 pytestmark = pytest.mark.xdist_group("trained")
 KEYS = {"name", "choices", "overrides", "choices_hash", "seed", "versions", "git_commit", "machine",
@@ -62,3 +63,10 @@ def test_every_command_tells_the_same_keys(told: dict[str, dict]) -> None:
     assert train["training"]["pflop_before"] == 0 and told["eval"]["training"] == train["training"]
     assert pruned["pflop_before"] == train["training"]["pflop"]
     assert told["pretrain"]["training"]["pflop"] > 0
+
+
+def test_a_checkout_that_is_on_pythons_path_alone_costs_no_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PACKAGES", ("leanvit that nobody installed", "torch"))
+    assert set(versions()) == {"python", "torch"}
