@@ -32,6 +32,7 @@ def test_rows_that_validation_cannot_tell_from_the_best_are_named(tmp_path: Path
     apart = table_of(tmp_path / "apart", [], range(20))
     assert ties(apart).startswith("Row 1 is tied with no other row on validation (30 images")
     assert ties(table_of(tmp_path / "alone", [0])) == ""
+    assert ", 12, 13 and 2 more on validation" in ties(table_of(tmp_path / "many", *[[]] * 15))
 
 
 def test_of_few_images_some_must_be_gained_before_a_row_is_told_apart(tmp_path: Path) -> None:
