@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from own_parts import write_own_net
 from scripts import TINY_DATA, call, only_run
 
 from leanvit import load
@@ -12,28 +13,10 @@ from leanvit.app import parts
 from leanvit.app.build import target
 from leanvit.errors import LeanvitError
 
-NET = """
-from torch import Tensor, nn
-
-class MyNet(nn.Module):
-    def __init__(self, num_classes: int, width: int = 4) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = nn.Linear(width, num_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.stem(images))
-"""
-
 
 def test_a_net_of_ones_own(tmp_path: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained, evaluated and loaded by whoever names its folder, and by nobody else."""
-    conf = tmp_path / "my_parts" / "conf"
-    for folder in ("model", "recipe"):
-        (conf / folder).mkdir(parents=True)
-    (tmp_path / "my_parts" / "mynet.py").write_text(NET)
-    (conf / "model" / "mynet.yaml").write_text("_target_: mynet.MyNet\nwidth: 4\n")
-    (conf / "recipe" / "muon_mynet.yaml").write_text("optimizer: {lr: 1e-3}\n")
+    conf = write_own_net(tmp_path / "my_parts")
     monkeypatch.syspath_prepend(tmp_path / "my_parts")
     paths = [*filter(None, [os.environ.get("PYTHONPATH")]), str(tmp_path / "my_parts")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import submitit
 from omegaconf import OmegaConf
 
 from leanvit.app import grid_folder, slurm
@@ -102,6 +104,34 @@ def test_jobs_that_a_full_disk_left_out_are_not_lost(
     assert first.error == "no space left" and "without a word" in str(second.error)
     grid_folder.forget(tmp_path)
     assert not list(tmp_path.glob("*/begun.txt"))
+
+
+def test_a_refused_array_leaves_none_of_its_grid_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a user may have so many jobs, and the second array is over that."""
+    asked: list[list[str]] = []
+
+    class Executor:
+        def __init__(self, *given: object, **more: object) -> None:
+            self.update_parameters = lambda **values: None
+
+        def map_array(self, job: object, numbers: list, *rest: object) -> list[SimpleNamespace]:
+            if len(asked) == 1:
+                raise submitit.core.utils.FailedJobError("over the limit")
+            asked.append(["array"])
+            return [SimpleNamespace(job_id=f"9_{number}") for number in range(len(numbers))]
+
+    monkeypatch.setattr(submitit, "AutoExecutor", Executor)
+    monkeypatch.setattr(slurm, "largest_array", lambda: 2)
+    monkeypatch.setattr(slurm.subprocess, "run", lambda words, **more: asked.append(words))
+    launcher = slurm.Launcher(
+        name="leanvit-train", submitit_folder=str(tmp_path), max_num_timeout=1, python=None
+    )
+    launcher.name = "leanvit-train-0"
+    with pytest.raises(LeanvitError, match="SLURM does not take the jobs: over the limit"):
+        launcher.submit({number: [f"seed={number}"] for number in range(3)})
+    assert asked == [["array"], ["scancel", "9_0", "9_1"]]
 
 
 def test_wait_is_true_or_false(tmp_path: Path) -> None:

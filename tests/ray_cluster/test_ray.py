@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from own_parts import write_own_net
 from scripts import TINY_DATA, TINY_VIT, run, start
 
 from leanvit.app import grid_folder
@@ -123,6 +124,17 @@ def test_a_grid_is_compared_around_the_job_that_fails(tmp_path: Path) -> None:
     assert set(said) == {*runs, *(f"here/shapes/{name}" for name in runs)}  # not a word of Ray's
 
 
+def test_parts_of_a_folder_of_ones_own(cluster: dict[str, str], tmp_path: Path) -> None:
+    """Whose place a cluster that ran before knows from the command alone."""
+    write_own_net(tmp_path / "mine")
+    path = os.pathsep.join(["mine", os.environ.get("PYTHONPATH", "")])
+    asked = [*TINY_DATA, "trainer=cpu", "model=mynet", "max_epochs=1", "outputs=out", RAY, "-m"]
+    done = run("train.py", "--config-dir=mine/conf", *asked, "loss=ce,focal",
+               cwd=tmp_path, PYTHONPATH=path, **cluster)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(tmp_path.glob("out/shapes/mynet-*/metrics.json"))) == 2
+
+
 def test_a_job_whose_worker_dies_goes_on_in_another(
     cluster: dict[str, str], whole: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -173,6 +185,21 @@ def test_what_a_job_left_whose_worker_died_once_too_often(
     line = "its worker or node died 4 times"
     assert grid_folder.left(tmp_path) == [Job(run_dir, line)]
     assert (run_dir / "error.txt").read_text() == f"{line}\n"
+
+
+def test_that_rays_own_process_was_killed_is_said_before_ray_ends_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from leanvit.app import ray_jobs
+
+    def get(ref: object) -> None:
+        raise ray_jobs.ray.exceptions.LocalRayletDiedError
+
+    monkeypatch.setattr(ray_jobs.ray, "get", get)
+    with pytest.raises(SystemExit) as stop:
+        ray_jobs.result(None, tmp_path / "0", num_lives=4)
+    assert stop.value.code == 1 and not list(tmp_path.iterdir())
+    assert capsys.readouterr().err == f"error: {ray_jobs.KILLED}\n"
 
 
 def test_an_address_where_nobody_listens_is_one_line() -> None:

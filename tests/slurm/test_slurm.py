@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from own_parts import write_own_net
 from scripts import ROOT, TINY_DATA, TINY_VIT, run, start
 
 pytestmark = [
@@ -65,6 +66,16 @@ def test_an_array_is_compared_around_the_job_that_fails(
     assert done.stdout.splitlines()[-1].endswith("comparison.md")
     assert len(list(tmp_path.glob("shapes/*/metrics.json"))) == 1  # 24 is not divisible by 5
     assert "24 is not divisible by heads 5" in " ".join(done.stdout.split())
+
+
+def test_parts_of_a_folder_of_ones_own(cluster: dict[str, str], tmp_path: Path) -> None:
+    write_own_net(tmp_path / "mine")
+    path = os.pathsep.join(["mine", os.environ.get("PYTHONPATH", "")])
+    asked_for = [*TINY_DATA, "model=mynet", "trainer=cpu", "max_epochs=1", "outputs=out", SLURM]
+    done = run("train.py", "--config-dir=mine/conf", *asked_for, "-m", "loss=ce,focal",
+               cwd=tmp_path, PYTHONPATH=path, **cluster)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(tmp_path.glob("out/shapes/mynet-*/metrics.json"))) == 2
 
 
 def test_what_slurm_does_not_take_is_one_line(cluster: dict[str, str], tmp_path: Path) -> None:

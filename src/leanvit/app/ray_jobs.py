@@ -28,8 +28,12 @@ from leanvit.app.ray_launcher import Launcher
 from leanvit.errors import LeanvitError, one_line
 from leanvit.files import HOST
 
-SENT = ("WANDB", "LEANVIT", "HYDRA_FULL_ERROR", "OMP_", "MKL_")  # of the command's environment
+# of the environment of the command
+SENT = ("WANDB", "LEANVIT", "HYDRA_FULL_ERROR", "OMP_", "MKL_", "PYTHONPATH")
 SAID = ".said-"  # files of what the jobs of one worker say
+KILLED = (
+    "Ray's own process here was killed, most often for want of memory: the same command goes on"
+)
 PATIENCE = 100  # seconds in which the lock of a job that died with its machine is let go of
 
 
@@ -134,6 +138,8 @@ def result(done: Any, folder: Path, num_lives: int) -> JobReturn:
         error = returned._return_value
     except ray.exceptions.RayTaskError as raised:
         error = raised.cause
+    except ray.exceptions.LocalRayletDiedError:  # said at once: Ray ends this process in a moment
+        sys.exit(words.say(LeanvitError(KILLED)))
     except ray.exceptions.RayError as raised:
         error = LeanvitError(lost(raised, job, num_lives))
         jobs.leave_note(job.run_dir, f"{error}\n")
@@ -170,6 +176,9 @@ def run(given: Grid, overrides: Sequence[str], number: int) -> JobReturn:
     signal.setitimer(signal.ITIMER_REAL, 1, 1)
     grid_folder.check_seen(given.folder, given.here)
     os.chdir(given.here)
+    for place in filter(None, given.environment.get("PYTHONPATH", "").split(os.pathsep)):
+        if (path := str(given.here / place)) not in sys.path:
+            sys.path.append(path)  # of the user's own parts: a cluster began without it
     with said_in(given.folder / f"{SAID}{HOST}-{os.getpid()}"):
         until = time.monotonic() + PATIENCE
         while True:

@@ -123,6 +123,8 @@ class Launcher(SlurmLauncher):
                 with contextlib.redirect_stderr(io.StringIO()):  # what the error says, too
                     submitted = executor.map_array(self, *zip(*given, strict=True))
             except submitit.core.utils.FailedJobError as error:
+                if ids:  # of a grid that is not whole none is to run unseen
+                    subprocess.run(["scancel", *ids.values()], check=False)
                 said = " ".join(str(error).split())
                 raise LeanvitError(f"SLURM does not take the jobs: {said}") from None
             ids |= {number: job.job_id for number, job in zip(numbers, submitted, strict=True)}
