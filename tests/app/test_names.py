@@ -181,6 +181,15 @@ def test_seeds_of_one_choice_belong_together() -> None:
     assert same != {seedless("seed=0", "split_seed=1")}
 
 
+def test_the_draw_of_a_long_tail_is_another_row_and_the_seed_is_not() -> None:
+    tail = "data.imbalance=exp:10"
+    draws = [seedless(f"seed={seed}", tail, f"data.imbalance_seed={draw}")
+             for draw in (0, 1) for seed in (0, 1)]  # fmt: skip
+    assert draws[0] == draws[1] != draws[2] == draws[3]
+    assert hash_of(tail) == hash_of(tail, "data.imbalance_seed=0")
+    assert hash_of(tail) != hash_of(tail, "data.imbalance_seed=1")
+
+
 def test_seeds_of_what_is_taught_belong_together() -> None:
     taught = [f"lightweight.teacher=/runs/{seed}" for seed in (0, 1)]
     rows = {seedless("lightweight=distill", each, f"seed={seed}", teacher="same")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from image_trees import refused
+from parts import choices
 from torch import Tensor
 
 from leanvit import values
@@ -36,13 +37,23 @@ def numbers(images: ImageSet) -> list[int]:
     return (digits[:, 0] * 65536 + digits[:, 1] * 256 + digits[:, 2]).tolist()
 
 
-def kept_by_the_authors_rule(labels: np.ndarray, counts: list[int]) -> set[int]:
-    """Cao et al.: NumPy's global generator, seed 0, shuffles class after class."""
+def authors_subset(targets: np.ndarray, kind: str, factor: float) -> set[int]:
+    """Cao et al.'s IMBALANCECIFAR10 with its own arguments: the global generator, class by class.
+
+    Args:
+        factor: of the rarest class to the most frequent, as they give it: 0.01.
+    """
+    num_classes = len(np.unique(targets))
+    img_max = len(targets) / num_classes
+    if kind == "exp":
+        counts = [int(img_max * factor ** (i / (num_classes - 1.0))) for i in range(num_classes)]
+    else:
+        counts = [int(img_max)] * (num_classes // 2) + [int(img_max * factor)] * (num_classes // 2)
     state = np.random.get_state()
     np.random.seed(0)
     kept: set[int] = set()
-    for label, count in enumerate(counts):
-        index = np.where(labels == label)[0]
+    for label, count in zip(np.unique(targets), counts, strict=True):
+        index = np.where(targets == label)[0]
         np.random.shuffle(index)
         kept |= set(index[:count].tolist())
     np.random.set_state(state)
@@ -86,12 +97,19 @@ def test_the_images_that_the_authors_code_keeps(imbalance: str, files: bool) -> 
     cut = long_tail(whole, imbalance)
     assert np.random.get_state()[1].tolist() == before  # nobody else's draws change
     kept = numbers(cut)
-    assert set(kept) == kept_by_the_authors_rule(
-        whole.labels.numpy(), tail_counts(10, 60, imbalance)
-    )
+    assert set(kept) == authors_subset(whole.labels.numpy(), imbalance[:-3], 1 / 20)
     assert kept == sorted(kept)
     assert torch.equal(cut.labels, whole.labels[kept])
     assert cut.classes == whole.classes
+
+
+@pytest.mark.parametrize(("name", "num_classes"), [("cifar10_lt", 10), ("cifar100_lt", 100)])
+def test_the_long_tailed_choices_are_the_authors_subsets(name: str, num_classes: int) -> None:
+    chosen, whole = choices("data")[name], image_set([50_000 // num_classes] * num_classes)
+    assert chosen.imbalance == "exp:100"
+    for imbalance, factor in ((chosen.imbalance, 0.01), ("exp:50", 0.02), ("exp:10", 0.1)):
+        cut = long_tail(whole, imbalance, chosen.imbalance_seed)
+        assert set(numbers(cut)) == authors_subset(whole.labels.numpy(), "exp", factor)
 
 
 def test_the_seed_chooses_the_images_and_not_their_number() -> None:
