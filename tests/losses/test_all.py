@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from leanvit.errors import LeanvitError
+from leanvit.losses.balanced_bce import BalancedBCE
 from leanvit.losses.balanced_softmax import BalancedSoftmax
 from leanvit.losses.ce import CrossEntropy
 from leanvit.losses.class_balanced import ClassBalanced
@@ -55,6 +56,7 @@ class TestEvery:
 
 
 WRONG = {
+    "balanced_bce": {"label_smoothing": [-0.1, 1.0]},
     "balanced_softmax": {"label_smoothing": [-0.1, 1.0]},
     "ce": {"label_smoothing": [-0.1, 1.1]},
     "class_balanced": {"beta": [1.0, -0.1, math.nan], "gamma": [-1.0], "label_smoothing": [1.0]},
@@ -92,6 +94,17 @@ def evenly(target: Tensor, smoothing: float) -> list[Tensor]:
 def cross_entropy(row: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
     smooth = evenly(target, label_smoothing)
     return -sum(t * p.log() for t, p in zip(smooth, softmax(row), strict=True))
+
+
+def balanced_bce(row: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """The official code's bias, log pi - log(1 - pi), and the sum over the classes."""
+    total = torch.zeros((), dtype=torch.float64)
+    for n, z, t in zip(N, row, target, strict=True):
+        pi = n / sum(N)
+        share = (1 - label_smoothing) * t + label_smoothing * pi
+        p = 1 / (1 + (-(z + math.log(pi) - math.log(1 - pi))).exp())
+        total = total - share * p.log() - (1 - share) * (1 - p).log()
+    return total
 
 
 def balanced_softmax(row: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -181,6 +194,7 @@ def weighted_ce(
 
 LITERAL: list[tuple[type, Callable[..., Tensor], dict[str, Any]]] = [
     *((CrossEntropy, mean_of(cross_entropy), {"label_smoothing": s}) for s in (0.0, 0.1)),
+    *((BalancedBCE, mean_of(balanced_bce), {"label_smoothing": s}) for s in (0.0, 0.1)),
     *((BalancedSoftmax, mean_of(balanced_softmax), {"label_smoothing": s}) for s in (0.0, 0.1)),
     *((ClassBalanced, mean_of(class_balanced), {"beta": b, "gamma": g, "label_smoothing": s})
       for b in (0.0, 0.9, 0.9999) for g, s in ((0.0, 0.0), (0.0, 0.1), (0.5, 0.0), (2.0, 0.1))),

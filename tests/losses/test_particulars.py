@@ -1,13 +1,15 @@
 """What single losses promise: which one is another's limit, what the best logits are, margins."""
 
+import math
 from typing import Any
 
 import pytest
 import torch
 from parts import batch, build
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
+from leanvit.losses.balanced_bce import BalancedBCE
 from leanvit.losses.balanced_softmax import BalancedSoftmax
 from leanvit.losses.ce import CrossEntropy
 from leanvit.losses.class_balanced import ClassBalanced
@@ -89,6 +91,39 @@ def test_balanced_softmax_orders_classes_as_balanced_accuracy_asks(smoothing: fl
     assert best.grad.abs().max() < 1e-6
     # p(class | image) / prior: 0.99, 1.01 and 0.1 in the first row; the second image is certain
     assert best.argmax(1).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_balanced_bce_of_equal_counts_is_plain_with_a_constant_margin(smoothing: float) -> None:
+    logits, labels, soft = batch()
+    for targets in (labels, soft):
+        share = one_hot(labels, 4).double() if targets is labels else soft
+        share = share * (1 - smoothing) + smoothing / 4
+        plain = binary_cross_entropy_with_logits(logits - math.log(3), share, reduction="sum")
+        found = BalancedBCE(EVEN, smoothing)(logits, targets)
+        torch.testing.assert_close(found, plain / len(logits), rtol=1e-6, atol=0)
+
+
+def test_balanced_bce_keeps_the_class_of_certain_images() -> None:
+    loss, certain = BalancedBCE(SKEWED, 0.1), torch.eye(3).double()
+    best = {}
+    for name, spread in {"as frequent": loss.frequency, "evenly": torch.full((3,), 1 / 3)}.items():
+        loss.frequency = spread
+        best[name] = ((0.9 * certain + 0.1 * spread).logit() - loss.log_odds).requires_grad_()
+        loss(best[name], certain).backward()
+        assert best[name].grad.abs().max() < 1e-6  # the minimum over all logits
+    assert best["as frequent"].argmax(1).tolist() == [0, 1, 2]
+    assert best["evenly"].argmax(1)[0] == 2  # what the authors' smoothing would do
+
+
+def test_balanced_bce_says_how_much_an_image_raises_the_odds() -> None:
+    seen = torch.tensor([[0.9899, 0.01, 0.0001]]).double()  # p(class | image)
+    best = (seen.logit() - (SKEWED / SKEWED.sum()).logit()).requires_grad_()
+    BalancedBCE(SKEWED)(best, seen).backward()
+    assert best.grad.abs().max() < 1e-6
+    # 0.99, 1.01 and 0.1 times as likely as in the training set; the odds are 1.08, 1.01, 0.1 times
+    torch.testing.assert_close(best.exp(), torch.tensor([[1.078, 1.011, 0.101]]).double(),
+                               rtol=1e-3, atol=0)  # fmt: skip
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.0, 1.5])
