@@ -99,7 +99,7 @@ function draw_pair() {
   Plotly.react("recall", [[one, "A", BLUE], [two, "B", ORANGE]].map(([of, name, color]) =>
     ({x: label, y: at(of.recall), name, mode: "lines+markers", line: {color}})),
   layout("recall by class, the most frequent in training first", "", "recall (%)",
-    {xaxis: {tickangle: -45}, rest: {legend: {orientation: "h", x: 0.01, y: 0.01, yanchor: "bottom"}}}), CONFIG);
+    {xaxis: {tickangle: -45}, yaxis: {range: [-14, 104], tickvals: [0, 20, 40, 60, 80, 100]}, rest: {legend: {orientation: "h", x: 0.01, y: 0.01, yanchor: "bottom"}}}), CONFIG);
   const perfect = {x: [0, 100], y: [0, 100], mode: "lines", line: {color: GREY, dash: "dot", width: 1}, showlegend: false, hoverinfo: "skip"};
   Plotly.react("calibration", [perfect, bins(a, "A", BLUE), bins(b, "B", ORANGE)],
     layout("calibration: how often it is right when so sure", "surety (%)", "right (%)"), CONFIG);
