@@ -75,8 +75,11 @@ def test_an_epoch_leaves_a_line_with_what_is_left(seconds: float, words: str) ->
     row = {"epoch": 3, "train_loss": 1.25, "val_accuracy": 0.5, "val_balanced_accuracy": 0.25,
            "seconds": 3.5}  # fmt: skip
     told = "train loss 1.250, val accuracy 0.5000, balanced 0.2500, 3.5 s"
-    assert callbacks._sentence(row, 10, seconds) == f"epoch 3/10: {told}, {words} to go"
-    assert callbacks._sentence({**row, "epoch": 10}, 10, seconds) == f"epoch 10/10: {told}"
+    assert callbacks._sentence(row, 10, [seconds]) == f"epoch 3/10: {told}, {words} to go"
+    assert callbacks._sentence({**row, "epoch": 10}, 10, [seconds]) == f"epoch 10/10: {told}"
+    # the first epochs were slow, and the last one was stopped for an hour
+    epochs = [*[5e5] * 5, seconds, seconds, seconds, seconds / 2, 3600.0 + seconds]
+    assert callbacks._sentence(row, 10, epochs) == f"epoch 3/10: {told}, {words} to go"
 
 
 def test_rows_are_whole_or_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, cast
 
 import lightning as L
@@ -21,7 +22,8 @@ from leanvit.weights import read_checkpoint, write_checkpoint
 
 BEST, LAST, BEFORE = "best.ckpt", "last.ckpt", "before.ckpt"
 
-FIRST_STEPS, WARM_STEPS = 20, 5  # that the time to go is told by; those that are slower
+# what the time to go is told by: at first these steps, without those that are slower, then epochs
+FIRST_STEPS, WARM_STEPS, LAST_EPOCHS = 20, 5, 5
 
 
 class History(L.Callback):
@@ -36,6 +38,7 @@ class History(L.Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.step_ends: list[float] = []  # of the first steps of this process
+        self.epochs: list[float] = []  # seconds of its epochs, with validation
         self.rows: list[dict[str, float]] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -91,8 +94,8 @@ class History(L.Callback):
         log_row(trainer, row, step=trainer.global_step)
         self.keep(trainer)
         if trainer.is_global_zero:
-            whole = time.perf_counter() - self.start
-            print(_sentence(row, trainer.max_epochs, whole), file=sys.stderr, flush=True)
+            self.epochs.append(time.perf_counter() - self.start)
+            print(_sentence(row, trainer.max_epochs, self.epochs), file=sys.stderr, flush=True)
 
     def keep(self, trainer: L.Trainer) -> None:
         """Write the rows, if there are any."""
@@ -124,15 +127,16 @@ def _words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _sentence(row: dict[str, float], num_epochs: int | None, seconds: float) -> str:
-    """Of an epoch that took so long, validation counted."""
+def _sentence(row: dict[str, float], num_epochs: int | None, epochs: Sequence[float]) -> str:
+    """Of an epoch, and how long the rest takes, if it is like the last ones: by their median, since
+    one may have been stopped, or have waited for others."""
     if "val_accuracy" in row:
         accuracy, balanced = row["val_accuracy"], row["val_balanced_accuracy"]
         validation = f"val accuracy {accuracy:.4f}, balanced {balanced:.4f}"
     else:  # a pretraining classifies nothing
         validation = f"val loss {row.get('val_loss', float('nan')):.4f}"
     left = (num_epochs or 0) - int(row["epoch"])
-    to_go = f", {_words(left * seconds)} to go" if left > 0 else ""
+    to_go = f", {_words(left * median(epochs[-LAST_EPOCHS:]))} to go" if left > 0 else ""
     return (
         f"epoch {int(row['epoch'])}/{num_epochs}: train loss {row['train_loss']:.3f}, "
         f"{validation}, {row['seconds']:.1f} s{to_go}"
