@@ -133,7 +133,7 @@ def test_a_second_stage_keeps_the_net_the_images_and_the_split(
     killed_and_whole: tuple[Path, Path, str], tmp_path: Path, undrawn: None
 ) -> None:
     first, _, _ = killed_and_whole
-    stages = ["classifier=none,retrain,tau_norm,lws", "max_epochs=1", "trainer=cpu"]
+    stages = ["classifier=none,retrain,tau_norm,lws,mislas", "max_epochs=1", "trainer=cpu"]
     options = ["backbone_lr=0.5", "batch_size=64", f"outputs={tmp_path}"]
     done = call("train.py", "-m", f"pretrained={first}", *stages, *options)
     assert done.returncode == 0, done.stderr
@@ -165,8 +165,13 @@ def test_a_second_stage_keeps_the_net_the_images_and_the_split(
         if stage == "lws":
             assert torch.equal(after["net.head.layer.weight"], before["net.head.weight"])
             assert not (after["net.head.scale"] == 1).all()
-    assert changed.keys() == {None, "retrain", "tau_norm", "lws"}
+        if stage == "mislas":
+            assert metrics["choices"]["loss"] == "label_aware_smoothing"
+            assert not torch.equal(after["net.head.layer.weight"], before["net.head.weight"])
+    assert changed.keys() == {None, "retrain", "tau_norm", "lws", "mislas"}
     assert changed.pop(None)
+    shifted = changed.pop("mislas")
+    assert shifted == {name for name in backbone if ".running_" in name or ".num_batches" in name}
     assert not any(changed.values())  # not even the statistics of batch norms moved
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from leanvit import values
 from leanvit.classifiers.lws import LWS, folded
+from leanvit.classifiers.mislas import MiSLAS
 from leanvit.classifiers.retrain import Retrain
 from leanvit.classifiers.tau_norm import TAUS, TauNorm, choose_tau, normalised
 
@@ -51,6 +52,21 @@ def test_scaling_starts_from_the_net_and_trains_one_number_a_class(head: str) ->
     torch.testing.assert_close(net(images), expected)
 
 
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_mislas_trains_the_scales_and_the_layer_they_are_on(head: str) -> None:
+    net, plain, images = net_with(head), net_with(head), torch.randn(6, 4)
+    before = net(images)
+    MiSLAS()(net)
+    place = "head" if head == "linear" else "head.2"
+    assert trained(net) == [f"{place}.scale", f"{place}.layer.weight", f"{place}.layer.bias"]
+    torch.testing.assert_close(net(images), before, rtol=0, atol=0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_()
+    plain.load_state_dict(folded(net.state_dict()))  # another stage can begin from it
+    torch.testing.assert_close(plain(images), net(images))
+
+
 def test_tau_0_keeps_the_weights_and_tau_1_makes_all_norms_one() -> None:
     weight = torch.randn(5, 3, dtype=torch.float64)
     assert torch.equal(normalised(weight, 0.0), weight)
@@ -87,7 +103,7 @@ def test_rescaling_changes_the_last_layer_and_drops_its_bias(head: str) -> None:
 
 
 def test_a_head_without_a_linear_layer_is_refused() -> None:
-    for method in (LWS(), TauNorm()):
+    for method in (LWS(), MiSLAS(), TauNorm()):
         message = refused(method, Net(nn.Flatten()))
         assert message == "Net's head ends in no linear layer: choose classifier=retrain"
     message = refused(values.check, TauNorm, {"tau": -1}, "classifier.")

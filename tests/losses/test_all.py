@@ -17,6 +17,7 @@ from leanvit.losses.balanced_softmax import BalancedSoftmax
 from leanvit.losses.ce import CrossEntropy
 from leanvit.losses.class_balanced import ClassBalanced
 from leanvit.losses.focal import Focal
+from leanvit.losses.label_aware_smoothing import LabelAwareSmoothing
 from leanvit.losses.ldam import LDAM
 from leanvit.losses.logit_adjusted import LogitAdjusted
 from leanvit.losses.ohem import OHEM
@@ -61,6 +62,7 @@ WRONG = {
     "ce": {"label_smoothing": [-0.1, 1.1]},
     "class_balanced": {"beta": [1.0, -0.1, math.nan], "gamma": [-1.0], "label_smoothing": [1.0]},
     "focal": {"gamma": [-1.0, math.inf], "alpha": [[1.0, -1.0], 3.0]},
+    "label_aware_smoothing": {"smooth_head": [-0.1, 1.0], "smooth_tail": [-0.1, 1.0]},
     "ldam": {"max_margin": [-0.5], "scale": [0.0, -1.0], "beta": [1.0], "label_smoothing": [1.0]},
     "logit_adjusted": {"tau": [-1.0], "label_smoothing": [1.0]},
     "ohem": {"ratio": [0.0, -0.5, 1.1], "label_smoothing": [-0.1]},
@@ -135,6 +137,20 @@ def focal(row: Tensor, target: Tensor, gamma: float, alpha: list[float] | None) 
     return -sum(t * a * (1 - p) ** gamma * p.log() for a, t, p in each)
 
 
+def label_aware_smoothing(
+    row: Tensor, target: Tensor, smooth_head: float, smooth_tail: float
+) -> Tensor:
+    """The official code's concave form; two labels that are mixed weigh their losses, as there."""
+    quarter = [math.pi / 2 * (n - min(N)) / (max(N) - min(N)) for n in N]
+    smoothing = [smooth_tail + (smooth_head - smooth_tail) * math.sin(q) for q in quarter]
+    log_p = softmax(row).log()
+    total = torch.zeros((), dtype=torch.float64)
+    for label in range(4):
+        loss = -(1 - smoothing[label]) * log_p[label] - smoothing[label] * log_p.mean()
+        total = total + target[label] * loss
+    return total
+
+
 def ldam(row: Tensor, target: Tensor, max_margin: float, scale: float) -> Tensor:
     """Equation 13 of the paper, the logits scaled as in its code."""
     margins = [max_margin * (min(N) / n) ** 0.25 for n in N]
@@ -200,6 +216,8 @@ LITERAL: list[tuple[type, Callable[..., Tensor], dict[str, Any]]] = [
       for b in (0.0, 0.9, 0.9999) for g, s in ((0.0, 0.0), (0.0, 0.1), (0.5, 0.0), (2.0, 0.1))),
     *((Focal, mean_of(focal), {"gamma": g, "alpha": a})
       for g in (0.0, 0.5, 2.0) for a in (None, [0.5, 2.0, 0.25, 1.0])),
+    *((LabelAwareSmoothing, mean_of(label_aware_smoothing), {"smooth_head": h, "smooth_tail": t})
+      for h, t in ((0.0, 0.0), (0.3, 0.0), (0.4, 0.1), (0.0, 0.2))),
     *((LDAM, mean_of(ldam), {"max_margin": m, "scale": s})
       for m, s in ((0.5, 1.0), (0.5, 30.0), (2.0, 3.0))),
     *((LogitAdjusted, mean_of(logit_adjusted), {"tau": t, "label_smoothing": s})

@@ -14,6 +14,7 @@ from leanvit.losses.balanced_softmax import BalancedSoftmax
 from leanvit.losses.ce import CrossEntropy
 from leanvit.losses.class_balanced import ClassBalanced
 from leanvit.losses.focal import Focal
+from leanvit.losses.label_aware_smoothing import LabelAwareSmoothing
 from leanvit.losses.ldam import LDAM
 from leanvit.losses.logit_adjusted import LogitAdjusted
 from leanvit.losses.ohem import OHEM
@@ -138,6 +139,25 @@ def test_smoothing_keeps_the_order_of_the_best_adjusted_logits(tau: float) -> No
         assert best[smoothing].grad.abs().max() < 1e-6  # the minimum over all logits
     assert torch.equal(best[1e-9].argmax(1), best[0.1].argmax(1))
     assert best[0.1].argmax(1)[2] == 0  # a certain image keeps its class, however frequent
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "counts", "smoothing"),
+    [(0.0, 0.0, COUNTS, 0.0), (0.2, 0.2, COUNTS, 0.2), (0.3, 0.1, EVEN, 0.3)],
+)
+def test_limits_of_label_aware_smoothing(
+    head: float, tail: float, counts: Tensor, smoothing: float
+) -> None:
+    logits, labels, soft = batch()
+    for targets in (labels, soft):
+        found = LabelAwareSmoothing(counts, head, tail)(logits, targets)
+        plain = CrossEntropy(smoothing)(logits, targets)
+        torch.testing.assert_close(found, plain, rtol=1e-6, atol=0)
+
+
+def test_frequent_classes_are_smoothed_more_and_soon_almost_fully() -> None:
+    smoothing = LabelAwareSmoothing(torch.tensor([0, 50, 100]), 0.4, 0.1).smoothing.tolist()
+    assert smoothing == pytest.approx([0.1, 0.1 + 0.3 * 0.5**0.5, 0.4])
 
 
 def test_vector_scaling_wants_larger_logits_of_rare_classes() -> None:

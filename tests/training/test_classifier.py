@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from leanvit.augment.cmo import CMO
 from leanvit.augment.none import NoMix
 from leanvit.augment.partners import with_partners
+from leanvit.classifiers.mislas import MiSLAS
 from leanvit.evaluation.cost.speed import _LiveBytes
 from leanvit.lightweight.distill import Distill
 from leanvit.losses.ohem import OHEM
@@ -142,6 +143,25 @@ def test_a_frozen_backbone_is_read_as_in_evaluation(frozen: bool, method: type) 
     module.on_train_epoch_start()
     assert module.net.training is (method is Distill or not frozen) and net.head.training
     assert all(part.training is not frozen for part in net.body.modules())
+
+
+@pytest.mark.parametrize("shift", [True, False])
+def test_of_a_frozen_backbone_only_statistics_of_batch_norm_may_follow_the_images(
+    shift: bool,
+) -> None:
+    module = classifier_of()
+    MiSLAS(shift_batch_norm=shift)(module.net)
+    _, _, norm, dropout = module.net.body
+    before = {name: value.clone() for name, value in module.net.body.state_dict().items()}
+    module.train()
+    module.on_train_epoch_start()
+    assert norm.training is shift and not dropout.training and module.net.head.training
+    module.training_step((torch.randint(0, 256, (8, 3, 2, 2), dtype=torch.uint8),
+                          torch.arange(8) % 3), 1).backward()  # fmt: skip
+    after = module.net.body.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    statistics = {"2.running_mean", "2.running_var", "2.num_batches_tracked"}
+    assert moved == (statistics if shift else set())
 
 
 def test_all_but_the_head_learns_slower() -> None:

@@ -34,7 +34,7 @@ class ScaledLinear(nn.Module):
     """Each output of a linear layer times a learnt number.
 
     Args:
-        layer: stays as it is.
+        layer: is left as it is, with its bias.
     """
 
     def __init__(self, layer: nn.Linear) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -84,6 +85,10 @@ class Classifier(Trainable):
         if backbone_is_frozen(net):  # it is only read: no dropout, no batch statistics
             net.eval()
             net.head.train()
+            if getattr(net, "shifts_batch_norm", False):  # see classifiers.mislas
+                for part in net.modules():
+                    if isinstance(part, _BatchNorm):
+                        part.train()
 
     def training_step(
         self,
