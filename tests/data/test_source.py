@@ -312,6 +312,15 @@ def test_an_archive_of_windows_is_read(tree: Path, tmp_path: Path, name: str) ->
     assert source.read("a/2.png") == content["a\\2.png"]
 
 
+def test_two_slashes_in_an_archive_are_one(tmp_path: Path) -> None:
+    names = ["train//cat/1.png", "train/dog//2.png"]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+    found = open_source(tmp_path / "a.zip").classes_below("train")
+    assert found == {"cat": names[:1], "dog": names[1:]}
+
+
 def test_an_archive_of_both_signs_is_told_so(tree: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.write(tree / "a" / "0.png", "data/train\\a\\0.png")

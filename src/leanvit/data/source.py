@@ -87,10 +87,10 @@ class Source:
 
     def _parts_below(self, folder: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Sorted names of the images below a folder, and what follows the folder in each."""
-        prefix = f"{folder}/" if folder else ""
+        prefix, depth = f"{folder}/" if folder else "", len(PurePosixPath(folder).parts)
         for name in sorted(self.files):
             if name.startswith(prefix):
-                yield name, PurePosixPath(name.removeprefix(prefix)).parts
+                yield name, PurePosixPath(name).parts[depth:]
 
     def _without_images(self, empty: list[str]) -> SharedError:
         """Class folders that hold none."""
