@@ -41,6 +41,24 @@ def test_of_few_images_some_must_be_gained_before_a_row_is_told_apart(tmp_path: 
     assert [row.is_tied for row in table.rows] == [True, True, False]
 
 
+def test_more_seeds_of_the_same_images_are_no_more_images(tmp_path: Path) -> None:
+    """Of a ``val/`` folder: four of thirty that all three seeds lose are not twelve of ninety."""
+    runs = [write_fake_run(tmp_path / f"{loss}{seed}", loss=loss, seed=seed, val_wrong=wrong)
+            for loss, wrong in (("ce", ()), ("focal", range(4))) for seed in range(3)]  # fmt: skip
+    (table,) = compare(runs)
+    assert [row.is_tied for row in table.rows] == [True, True]
+
+
+def test_seeds_of_other_images_count_together() -> None:
+    """Four of each split that no other labels have in their order."""
+    labels, correct = np.arange(30) % 3, np.ones(30, bool)
+    lost = ~np.isin(np.arange(30), range(4))
+    sides = [{seed: Seen(each.mean(), each, np.roll(labels, seed)) for seed in range(3)}
+             for each in (lost, correct)]  # fmt: skip
+    assert not _is_tied(*sides, "accuracy")
+    assert _is_tied(*({0: side[0]} for side in sides), "accuracy")
+
+
 def test_the_interval_is_that_of_drawing_images(tmp_path: Path) -> None:
     """The literal twin, for recalls of classes that differ."""
     wrong = [0, 3, 6, 9, 12, 15, 18, 1]

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
 
 from leanvit.evaluation.comparison.intervals import (
@@ -94,13 +94,25 @@ def _is_tied(one: Mapping[int, Seen], other: Mapping[int, Seen], monitor: str) -
              if np.array_equal(one[seed].labels, other[seed].labels)]  # fmt: skip
     if not seeds:
         return None
-    labels = np.concatenate([one[seed].labels for seed in seeds])
+    labels, correct, correct_of_other = _in_common([(one[seed], other[seed]) for seed in seeds])
     counts = np.bincount(labels)
     weights = len(labels) / ((counts > 0).sum() * counts[labels])
     if monitor == "accuracy":
         weights[:] = 1
-    right, right_of_other = (np.concatenate([side[seed].correct for seed in seeds]) * weights
-                             for side in (one, other))  # fmt: skip
+    right, right_of_other = correct * weights, correct_of_other * weights
     found = paired_difference(np.append(right, [1, 0]), np.append(right_of_other, [0, 1]))
     pairs = [one[seed].figure - other[seed].figure for seed in seeds]
     return not widened(found, over_pairs(pairs)).is_shown
+
+
+def _in_common(
+    pairs: Sequence[tuple[Seen, Seen]],
+) -> tuple[Int64[ndarray, " n"], Float64[ndarray, " n"], Float64[ndarray, " n"]]:
+    """Labels, and how rightly each of two rows said them. Where all seeds have the same labels in a
+    row, their images may be the same (of a ``val/`` folder they are), and more seeds are no more
+    images: each is counted once, with the share of the seeds that had it right."""
+    labels, one, other = zip(*((pair[0].labels, pair[0].correct, pair[1].correct)
+                               for pair in pairs), strict=True)  # fmt: skip
+    if all(np.array_equal(each, labels[0]) for each in labels):
+        return labels[0], np.mean(one, axis=0), np.mean(other, axis=0)
+    return np.concatenate(labels), np.concatenate(one) * 1.0, np.concatenate(other) * 1.0
