@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from image_trees import refused, tar_of, write_image, write_tree, zip_of
 
+from leanvit.data import listing
 from leanvit.data.course import course
 from leanvit.data.folder import folder, images_of_classes
-from leanvit.data.listing import open_source
+from leanvit.data.listing import open_source, read_image
 from leanvit.data.source import SYSTEM, is_hidden, is_image
+from leanvit.data.unlabelled import find_images
 from leanvit.errors import LeanvitError
 
 ARCHIVES = ["a.zip", "a.tar", "a.tar.gz", "a.tgz", "a.tar.xz", "a.tar.bz2"]
@@ -312,13 +314,35 @@ def test_an_archive_of_windows_is_read(tree: Path, tmp_path: Path, name: str) ->
     assert source.read("a/2.png") == content["a\\2.png"]
 
 
-def test_two_slashes_in_an_archive_are_one(tmp_path: Path) -> None:
-    names = ["train//cat/1.png", "train/dog//2.png"]
+@pytest.mark.parametrize("form", ["./{}", "/{}", "train//{}"])
+def test_an_archive_names_its_files_as_a_path_does(tmp_path: Path, form: str) -> None:
+    """So that ``a.zip/train/cat/1.png`` is found again."""
+    begins = "" if form.startswith("train") else "train/"
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        for name in names:
-            archive.writestr(name, b"")
+        for name in ("cat/", "cat/1.png", "dog/2.png"):
+            archive.writestr(form.format(begins + name), b"png")
     found = open_source(tmp_path / "a.zip").classes_below("train")
-    assert found == {"cat": names[:1], "dog": names[1:]}
+    assert found == {"cat": ["train/cat/1.png"], "dog": ["train/dog/2.png"]}
+    paths, _ = find_images([str(tmp_path / "a.zip")])
+    assert [read_image(path) for path in paths] == [b"png"] * 2
+
+
+def test_images_of_two_zips_in_turn_list_each_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.writestr("1.png", b"png")
+    listed = []
+
+    def noted(path: Path) -> Any:
+        listed.append(path)
+        return open_source(path)
+
+    monkeypatch.setattr(listing, "open_source", noted)
+    for name in "abab":
+        assert read_image(tmp_path / f"{name}.zip" / "1.png") == b"png"
+    assert len(listed) == 2
 
 
 def test_an_archive_of_both_signs_is_told_so(tree: Path, tmp_path: Path) -> None:

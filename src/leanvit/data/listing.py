@@ -61,7 +61,7 @@ def read_image(path: Path) -> bytes:
         return _opened(archive, stamp, os.getpid()).read(path.relative_to(archive).as_posix())
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=8)
 def _opened(archive: Path, stamp: int, process: int) -> Source:
     """A fork shares an open file's place, and has to open its own."""
     return open_source(archive)
@@ -117,7 +117,7 @@ def _stamp(entry: os.DirEntry[str]) -> str:
 def _zip(path: Path) -> Source:
     archive = zipfile.ZipFile(path)
     parts = _separator(archive.namelist())
-    members = {info.filename.replace(parts, "/"): info for info in archive.infolist()}
+    members = {_plain(info.filename.replace(parts, "/")): info for info in archive.infolist()}
 
     def read(name: str) -> bytes:
         refuse_large(members[name].file_size)  # of a kilobyte, gigabytes can become
@@ -125,8 +125,8 @@ def _zip(path: Path) -> Source:
 
     source = Source(path, read)  # checksums tell it apart wherever it lies
     for name, info in members.items():
-        if name.endswith("/"):
-            source.add_folder(name.rstrip("/"))
+        if info.filename.endswith(parts):
+            source.add_folder(name)
         else:
             source.add(name, f"{info.file_size} {info.CRC:08x}")
     return source
@@ -137,12 +137,16 @@ def _separator(names: list[str]) -> str:
     return "/" if any("/" in name for name in names) else "\\"
 
 
+def _plain(name: str) -> str:
+    """``cat/1.jpg``, also of ``./cat/1.jpg``, ``/cat/1.jpg`` and ``cat//1.jpg``: as in a path."""
+    return PurePosixPath(name.lstrip("/")).as_posix()
+
+
 def _tar(path: Path) -> Source:
     archive = tarfile.open(path)  # noqa: SIM115  (read for as long as the source lives)
     _refuse_cut_off(archive)
     parts = _separator(archive.getnames())
-    members = {PurePosixPath(member.name.replace(parts, "/")).as_posix(): member
-               for member in archive.getmembers()}  # fmt: skip
+    members = {_plain(member.name.replace(parts, "/")): member for member in archive.getmembers()}
 
     def read(name: str) -> bytes:
         refuse_large(members[name].size)

@@ -87,10 +87,10 @@ class Source:
 
     def _parts_below(self, folder: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Sorted names of the images below a folder, and what follows the folder in each."""
-        prefix, depth = f"{folder}/" if folder else "", len(PurePosixPath(folder).parts)
+        prefix = f"{folder}/" if folder else ""
         for name in sorted(self.files):
             if name.startswith(prefix):
-                yield name, PurePosixPath(name).parts[depth:]
+                yield name, PurePosixPath(name.removeprefix(prefix)).parts
 
     def _without_images(self, empty: list[str]) -> SharedError:
         """Class folders that hold none."""

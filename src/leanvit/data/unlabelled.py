@@ -29,7 +29,7 @@ def find_images(given: Sequence[str]) -> tuple[list[Path], list[Path]]:
                 images[path] = None
                 continue
             source = open_source(path)
-            images |= dict.fromkeys(path / name.lstrip("/") for name in sorted(source.files))
+            images |= dict.fromkeys(path / name for name in sorted(source.files))
             others |= dict.fromkeys(path / name for name in sorted(source.others))
     if not images:
         there = kinds_of([path.name for path in others])
