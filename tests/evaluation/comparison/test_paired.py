@@ -229,3 +229,15 @@ def test_files_and_terminal_say_the_same(tmp_path):
     assert float(lines[0]["images_p"]) == paired.measures[0].over_images.p
     assert lines[2]["images_p"] == lines[2]["seeds_low"] == ""  # the worst class
     assert lines[0]["seeds"] == "0 1 2" and lines[0]["left_out"] == str(others[3])
+
+
+def test_rows_of_two_folders_are_compared_apart(tmp_path: Path) -> None:
+    sides = [[write_fake_run(tmp_path / f"{loss}{model}{source}", loss=loss, model=model,
+                             source=f"image folder /{source}", test_wrong=range(wrong))
+              for model in ("vit", "cct") for source in "ab"]
+             for wrong, loss in enumerate(("focal", "ce"))]  # fmt: skip
+    found, left_out = compare_rows(*sides)
+    rows = [f"model={model}, source=image folder /{source}"
+            for model in ("vit", "cct") for source in "ab"]  # fmt: skip
+    assert [paired.where for paired in found] == rows
+    assert not left_out and [len(paired.runs) for paired in found] == [1] * 4

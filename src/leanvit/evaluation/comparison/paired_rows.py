@@ -22,7 +22,7 @@ def compare_rows(runs: Sequence[Path], against: Sequence[Path]) -> tuple[list[Pa
     Raises:
         LeanvitError: see :func:`comparison.paired.compare_paired`; no row is on both sides.
     """
-    told = [{run: settings_with_data(read_run(run)) for run in side} for side in (runs, against)]
+    told = [{run: _settings(run) for run in side} for side in (runs, against)]
     asked = _asked(*(list(each.values()) for each in told))
     sides = [_by_rest(each, asked) for each in told]
     rows = [row for row in sides[0] if row in sides[1]]
@@ -44,6 +44,12 @@ def compare_rows(runs: Sequence[Path], against: Sequence[Path]) -> tuple[list[Pa
     if not found:
         raise LeanvitError("no row of run= has a seed and its test images in common with against=")
     return found, left_out
+
+
+def _settings(run: Path) -> dict[str, str]:
+    """With where its images come from: two folders are two rows."""
+    told = read_run(run)
+    return settings_with_data(told) | {"source": str(told["source"])}
 
 
 def _asked(runs: Sequence[Mapping[str, str]], against: Sequence[Mapping[str, str]]) -> set[str]:
