@@ -84,6 +84,7 @@ def finished(folder: Path) -> Path:
     "given",
     [
         "gradient_clip=-1",  # was gradient ascent
+        "sam=-1",
         "ema_decay=2",
         "ema_decay=nan",
         "optimizer.lr=0",

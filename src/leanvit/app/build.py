@@ -162,6 +162,7 @@ def build_classifier(
         late_loss=late_loss,
         late_mix=late_mix,
         late_epoch=late_epoch(config.late.start, config.max_epochs, config.get("max_minutes")),
+        sam=config.get("sam", 0.0),  # older runs that are pruned have none
         layer_decay=config.layer_decay,
         backbone_lr=config.backbone_lr,
         **of_every_training(config),

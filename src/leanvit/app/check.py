@@ -24,6 +24,7 @@ from leanvit.data.long_tail import long_tail, parse_imbalance
 from leanvit.data.split import with_validation
 from leanvit.device import find_device
 from leanvit.errors import LeanvitError
+from leanvit.training.classifier import Classifier
 from leanvit.training.data_module import ImageDataModule
 from leanvit.training.fit import fit
 from leanvit.training.parameter_groups import parameter_groups
@@ -125,7 +126,8 @@ def check_values(config: DictConfig) -> None:
         LeanvitError: and which they do not.
     """
     given: Any = OmegaConf.to_container(config, resolve=True)
-    for taker in (ImageDataModule, with_validation, fit, Trainable, wants_compile, draws_figures):
+    for taker in (ImageDataModule, with_validation, fit, Trainable, Classifier, wants_compile,
+                  draws_figures):  # fmt: skip
         single = {key: given[key] for key in values.annotations(taker) if key in given}
         values.check(taker, {k: v for k, v in single.items() if not isinstance(v, dict)})
     check_place(config)

@@ -39,6 +39,7 @@ CAME_LATER: dict[str, Any] = {
     "max_minutes": None,
     "model.stage_depth": 2,
     "patience": None,
+    "sam": 0.0,
     "trainer.num_nodes": 1,
     "trainer.sync_batchnorm": False,
 }

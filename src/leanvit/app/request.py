@@ -23,7 +23,7 @@ MEDIANS = "LEANVIT_MEDIANS"  # of the environment: no value of a config, which w
 
 # what is not taken over: a second stage has a recipe of its own
 RECIPE = ("loss", "sampler", "augment", "mix", "optimizer", "scheduler", "batch_size", "accumulate",
-          "ema_decay", "gradient_clip")  # fmt: skip
+          "ema_decay", "gradient_clip", "sam")  # fmt: skip
 
 
 @dataclass(frozen=True)

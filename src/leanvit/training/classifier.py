@@ -1,6 +1,7 @@
 """One LightningModule around every net, loss and mixing."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from leanvit.balanced_accuracy import balanced_accuracy
 from leanvit.contracts import Mix, plain_net
 from leanvit.models.pretrained import backbone_is_frozen
 from leanvit.seeds import derive_seed
+from leanvit.training.sharpness import SharpnessAware
 from leanvit.training.trainable import Trainable
+from leanvit.values import NonNegative
 
 
 class Classifier(Trainable):
@@ -29,6 +32,7 @@ class Classifier(Trainable):
         late_loss, late_mix: take the place of ``loss`` and ``mix`` from epoch ``late_epoch`` on
             (from 0), for deferred re-weighting and for mixing that ends. Validation losses are
             ``late_loss``'s throughout, so that epochs compare.
+        sam: radius of :class:`leanvit.training.sharpness.SharpnessAware`; 0 for plain steps.
         optimizer, scheduler, mean, std, trainable: see
             :class:`leanvit.training.trainable.Trainable`. An epoch's draws (dropout, mixing) come
             from (seed, epoch, rank).
@@ -47,6 +51,7 @@ class Classifier(Trainable):
         late_loss: nn.Module | None = None,
         late_mix: Mix | None = None,
         late_epoch: int = 0,
+        sam: NonNegative = 0.0,
         **trainable: Any,
     ) -> None:
         super().__init__(net, optimizer, scheduler, mean, std, **trainable)
@@ -54,6 +59,8 @@ class Classifier(Trainable):
         self.loss, self.mix = loss, mix
         self.late_loss, self.late_mix = late_loss or loss, late_mix or mix
         self.late_epoch = late_epoch
+        self.sharpness = SharpnessAware(net, sam) if sam else None
+        self.num_passes = 2 if sam else 1
         self.classes = classes
         self.seen: list[tuple[Tensor, Tensor]] = []  # logits and labels of validation batches
 
@@ -100,19 +107,28 @@ class Classifier(Trainable):
         mix = self.late_mix if is_late else self.mix
         images, labels = batch
         images, targets = mix(normalise(images, self.mean, self.std), labels)
-        if self.loss_terms:
-            terms = self.loss_terms(images, targets, criterion)
-            self.log_dict(
-                {f"train/{name}": term for name, term in terms.items()},
-                on_step=False,
-                on_epoch=True,
-                sync_dist=True,
-            )
-            loss = torch.stack(list(terms.values())).sum()
-        else:
-            loss = criterion(self.net(images).float(), targets)
+        with self.sharpness.first_pass() if self.sharpness else nullcontext():
+            loss, terms = self._loss(images, targets, criterion)
+        for name, term in terms.items():
+            self.log(f"train/{name}", term, on_step=False, on_epoch=True, sync_dist=True)
         self.log_training_loss(loss, batch_index, num_images=len(targets))
+        if self.sharpness:
+            self.sharpness.uphill(loss)
+            loss, _ = self._loss(images, targets, criterion)
         return loss
+
+    def _loss(
+        self, images: Tensor, targets: Tensor, criterion: nn.Module
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """And by name the terms that it is the sum of, if there are several."""
+        if not self.loss_terms:
+            return criterion(self.net(images).float(), targets), {}
+        terms = self.loss_terms(images, targets, criterion)
+        return torch.stack(list(terms.values())).sum(), terms
+
+    def on_after_backward(self) -> None:
+        if self.sharpness:
+            self.sharpness.back()
 
     def validation_step(
         self,

@@ -163,7 +163,8 @@ def fit(
     best_epoch = int(read_checkpoint(folder / BEST)["epoch"]) + 1
     if trainer.is_global_zero and not unpromising.why:
         (folder / BEFORE).unlink(missing_ok=True)
-    flops = training_flops(module.net, data.train.images[0].shape[-1], module.step)
+    image_size = data.train.images[0].shape[-1]
+    flops = module.num_passes * training_flops(module.net, image_size, module.step)
     return Training(
         history.rows,
         best_epoch,

@@ -34,6 +34,7 @@ class Trainable(L.LightningModule):
             the same steps for each image.
 
     Attributes:
+        num_passes: forward and backward, over each image of a step.
         num_images: that the net saw in the last training step, on this rank.
         schedule_step: after a step of the optimizer, where of ``num_steps`` the schedule stands, if
             that is not the number of steps.
@@ -41,6 +42,7 @@ class Trainable(L.LightningModule):
         step: what a step computes, see :func:`leanvit.training.flops.training_flops`.
     """
 
+    num_passes = 1
     num_images = 0
     num_steps: int | None = None
     schedule_step: Callable[[], int] | None = None
