@@ -268,7 +268,8 @@ def test_two_processes_train_one_net(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ForkedRank.log = tmp_path / "log"
     monkeypatch.setattr(ranks, "subprocess", SimpleNamespace(Popen=ForkedRank))
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", f"outputs={tmp_path}"]
-    net = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "batch_size=32", "sampler=class_aware", "mix=cmo"]
+    net = [*TINY_DATA, *TINY_VIT, "max_epochs=1", "batch_size=32", "sampler=class_aware", "mix=cmo",
+           "sam=0.05"]  # fmt: skip
     done = call("train.py", *net, "optimizer=muon", *ddp)  # whose steps agree without being told
     assert done.returncode == 0, done.stderr + ForkedRank.log.read_text()
     metrics = json.loads((only_run(tmp_path) / "metrics.json").read_text())
