@@ -133,8 +133,8 @@ def few_steps_line(config: Any, num_images: int) -> str | None:
     if not 0 < steps < FEW_STEPS or config.max_minutes or batch < FEW_IMAGES:
         return None
     return (
-        f"{num_images:,} training images make {steps} steps in all, in batches of {batch}: "
-        "a smaller batch_size= makes more of them"
+        f"{num_images:,} training images make {steps} step{'s' * (steps > 1)} in all, in batches "
+        f"of {batch}: a smaller batch_size= makes more of them"
     )
 
 

@@ -66,6 +66,13 @@ def test_a_line_says_what_else_differs(tmp_path: Path) -> None:
     assert "Rows differ" not in shown(table, 80)
 
 
+def test_values_of_what_is_asked_are_not_what_else_differs(tmp_path: Path) -> None:
+    runs = [write_fake_run(tmp_path / loss, loss=loss, overrides=overrides)
+            for loss, overrides in (("ce", {}), ("focal", {"loss.gamma": 3.0}))]  # fmt: skip
+    (table,) = compare(runs)
+    assert "loss.gamma=3.0" in shown(table, 80) and "Rows differ" not in shown(table, 80)
+
+
 def test_items_are_broken_before_values_and_parts_of_names() -> None:
     items = ["loss=ce", "mix=none", "optimizer.weight_decay=0.8", "a=1", "b" * 30]
     lines = folded(items, 16)

@@ -165,7 +165,8 @@ def differing_too(table: Table) -> list[str]:
             continue
         names, also = ([each.partition("=")[0] for each in items]
                        for items in (table.differs(number), row.also_differs))  # fmt: skip
-        recipe = [name for name in names if name not in ASKED and not name.startswith("model.")]
+        # a value of what is asked, as method.macs, is asked, too
+        recipe = [name for name in names if name.partition(".")[0] not in ASKED]
         found.update([*(recipe if len(recipe) < len(names) else ()), *also])
     keys = [key for key, _ in found.most_common()]
     if not keys:
