@@ -191,6 +191,17 @@ def test_each_row_is_compared_with_the_one_that_is_equal_but_for_what_is_asked(t
             compare_rows(*sides)
 
 
+def test_of_many_runs_without_a_partner_the_terminal_names_ten_and_the_file_all(tmp_path):
+    runs, against = both(tmp_path, {0: [1]}, {0: [2]})
+    against += [write_fake_run(tmp_path / f"alone{i}", model=f"net{i}", loss="ce")
+                for i in range(12)]  # fmt: skip
+    found, left_out = write_paired(runs, against, [], tmp_path / "table")
+    console = Console(file=io.StringIO(), width=10_000)
+    print_paired(found, left_out, console=console)
+    text, file = console.file.getvalue(), (tmp_path / "table.md").read_text()  # type: ignore
+    assert (text.count("/alone"), file.count("/alone")) == (10, 12) and " and 2 more." in text
+
+
 def test_runs_of_before_are_compared_too(tmp_path):
     """Everything is counted from the predictions; what an old metrics.json lacks is not needed."""
     runs, against = both(tmp_path, {0: range(9)}, {0: ()}, train_counts=(500, 50, 5))

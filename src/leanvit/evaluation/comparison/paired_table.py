@@ -22,6 +22,8 @@ from leanvit.evaluation.tables import (
     write_texts,
 )
 
+NUM_NAMED = 10  # of the runs without a partner, in the terminal; the file names all
+
 
 def write_paired(
     runs: Sequence[Path], against: Sequence[Path], failed: Sequence[Path], stem: Path
@@ -56,7 +58,7 @@ def print_paired(
         show(console, title(paired), cells, ("test images", "verdict"), statement(paired))
         say(console, caption(paired))
     if left_out:
-        say(console, _without_row(left_out))
+        say(console, _without_row(left_out, NUM_NAMED))
     print_left_out(failed, (), console)
 
 
@@ -67,13 +69,14 @@ def _markdown(found: Sequence[Paired], left_out: Sequence[Path], failed: Sequenc
         table = markdown_table([_cells(paired, measure) for measure in paired.measures])
         head, said, about = map(in_markdown, (title(paired), statement(paired), caption(paired)))
         parts += [f"## {head}", "", said, "", *table, "", about, ""]
-    alone = [in_markdown(_without_row(left_out)), ""] if left_out else []
+    alone = [in_markdown(_without_row(left_out, len(left_out))), ""] if left_out else []
     return "\n".join([*parts, *alone, *left_out_section(failed)])
 
 
-def _without_row(left_out: Sequence[Path]) -> str:
-    names = ", ".join(map(str, left_out))
-    return f"Left out, because the other side has no such row, or not its seeds: {names}."
+def _without_row(left_out: Sequence[Path], num_named: int) -> str:
+    names = ", ".join(map(str, left_out[:num_named]))
+    more = f" and {len(left_out) - num_named:,} more" if len(left_out) > num_named else ""
+    return f"Left out, because the other side has no such row, or not its seeds: {names}{more}."
 
 
 def _csv_lines(paired: Paired) -> list[dict[str, Any]]:
