@@ -166,6 +166,7 @@ def test_only_runs_of_the_same_images_are_compared(runs: Path, tmp_path: Path) -
     other = write_run(tmp_path / "other", "data.seed=1")
     message = refused(tmp_path, f"run={runs}/one,{other}")
     assert message.startswith(f"{other} was tested on other images than {runs}/one")
+    assert f"run={runs},model=" in message
     fewer = write_run(tmp_path / "fewer", "data.num_test=20")
     assert "was tested on other images" in refused(tmp_path, f"run={runs}/one,{fewer}")
 

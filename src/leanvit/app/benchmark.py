@@ -156,7 +156,8 @@ def same_images(runs: Sequence[Run], nets: Sequence[Trained], seed: int) -> Tens
 
 def other_images(run: Path, first: Path) -> LeanvitError:
     return LeanvitError(
-        f"{run} was tested on other images than {first}: compare runs of the same test images"
+        f"{run} was tested on other images than {first}: compare runs of the same test images, "
+        f"as run={first.parent},model=vit"
     )
 
 
