@@ -235,6 +235,7 @@ def test_compression_refuses_as_well(
     assert key.split(".")[-1] in line and value in line
 
 
+@pytest.mark.xdist_group("trained")  # one fixture for all
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -255,17 +256,14 @@ def test_compression_refuses_as_well(
         "complexity.py model=vit model.depth=1 format=xml",
     ],
 )
-def test_what_reads_finished_runs_refuses_as_well(
-    arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = leave_first_stage(tmp_path)
-    before = sorted(tmp_path.rglob("*"))
-    done = call(*arguments.format(run=run).split())
+def test_what_reads_finished_runs_refuses_as_well(arguments: str, vit_run: Path) -> None:
+    before = sorted(vit_run.rglob("*"))
+    done = call(*arguments.format(run=vit_run).split())
     key, _, value = arguments.split()[-1].partition("=")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert key.split(".")[-1] in done.stderr and value.split(",")[0] in done.stderr
-    assert sorted(tmp_path.rglob("*")) == before
+    assert sorted(vit_run.rglob("*")) == before
 
 
 def test_what_is_taken_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
