@@ -190,9 +190,10 @@ def ask(command: str, description: str | None, of_train: bool = False) -> None:
             resolve=True,
             throw_on_missing=True,
         )
-        from leanvit.app import first_look  # late: it imports Pillow
+        if command in ("eval", "predict"):
+            from leanvit.app import first_look  # late: it imports Pillow
 
-        first_look.at_question(command, given)
+            first_look.at_question(command, given)
         run = importlib.import_module(f"leanvit.app.{command}").run
         values.check(run, given)
         run(**given, **values.offered(run, overrides=overrides, choices=choices))

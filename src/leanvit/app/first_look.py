@@ -38,8 +38,6 @@ def at_question(command: str, given: Mapping[str, Any]) -> None:
         LeanvitError: they are not there, a run is not finished or cannot be written to, or images
             lie otherwise.
     """
-    if command not in ("eval", "predict"):
-        return
     # late: it imports NumPy
     from leanvit.evaluation.comparison.runs import read_run
 

@@ -40,7 +40,7 @@ class Job(NamedTuple):
     @property
     def is_elsewhere(self) -> bool:
         """Another command does it right now."""
-        return bool(self.error) and str(self.error).startswith(BUSY)
+        return (self.error or "").startswith(BUSY)
 
 
 def do(command: str, request: Request) -> Job:
