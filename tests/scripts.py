@@ -110,6 +110,18 @@ def enter(script: str, arguments: Sequence[str], cwd: Path, extra: Mapping[str, 
     return 0
 
 
+def processes_at(folder: Path) -> set[str]:
+    """Ids of those that hold a file below this folder open."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            for link in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):  # a file of it is closed at this moment
+                    if link.readlink().is_relative_to(folder):
+                        found.add(process.name)
+    return found
+
+
 @contextlib.contextmanager
 def nothing_stays_changed() -> Iterator[None]:
     """What ends with a process, ended: Hydra's state, and what trainings set for all of torch."""

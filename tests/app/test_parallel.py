@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripts import ROOT, TINY_DATA, TINY_VIT, run, start
+from scripts import ROOT, TINY_DATA, TINY_VIT, processes_at, run, start
 
 from leanvit.app import grid
 from leanvit.errors import LeanvitError
@@ -55,26 +55,13 @@ def test_nothing_trains_on_when_the_grid_is_gone(number: int, tmp_path: Path) ->
             assert line, "it ended"
             if "epoch 1/" in line:
                 began.add(line.partition(":")[0])
-        assert len(processes_of(tmp_path)) >= 3  # this grid, and its two jobs
+        assert len(processes_at(tmp_path)) >= 3  # this grid, and its two jobs
         process.send_signal(number)
         said = process.stderr.read()  # to the end: until the last of them is gone
     assert "Traceback" not in said
     if number == signal.SIGINT:
         assert said.count("interrupted: the same command goes on where it was") == 1
-    assert not processes_of(tmp_path)
-
-
-def processes_of(outputs: Path) -> list[str]:
-    """Those that hold a file below this folder open."""
-    found = []
-    for each in Path("/proc").glob("[0-9]*"):
-        try:
-            held = [str(link.readlink()) for link in (each / "fd").iterdir()]
-        except OSError:
-            continue
-        if any(name.startswith(str(outputs)) for name in held):
-            found.append(each.name)
-    return found
+    assert not processes_at(tmp_path)
 
 
 def test_how_many_jobs_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

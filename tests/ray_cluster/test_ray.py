@@ -9,13 +9,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from own_parts import write_own_net
-from scripts import TINY_DATA, TINY_VIT, run, start
+from scripts import TINY_DATA, TINY_VIT, processes_at, run, start
 
 from leanvit.app import grid_folder
 from leanvit.app.jobs import Job
@@ -100,16 +100,6 @@ def workers(outputs: Path) -> list[int]:
     return [int(path.name.rpartition("-")[2]) for path in outputs.glob("grids/*/.said-*")]
 
 
-def trained_by(outputs: Path) -> list[str]:
-    """Process ids of who has a training there open."""
-    found = []
-    for each in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            held = [str(link.readlink()) for link in (each / "fd").iterdir()]
-            found += [each.name] * any(name.startswith(f"{outputs}/shapes") for name in held)
-    return found
-
-
 def test_a_grid_is_compared_around_the_job_that_fails(tmp_path: Path) -> None:
     asked = [*TINY, "max_epochs=1", "model.heads=2,5", "outputs=here", RAY]
     done = run("train.py", *asked, cwd=tmp_path, **QUIET)
@@ -156,13 +146,13 @@ def test_nothing_trains_on_when_the_command_is_gone_and_the_same_goes_on(
         before = sum(epochs(tmp_path))
         with start("train.py", *asked, **cluster) as process:
             wait_until(lambda b=before: process.poll() is not None or sum(epochs(tmp_path)) > b + 4)
-            assert trained_by(tmp_path)
+            assert processes_at(tmp_path / "shapes")
             process.send_signal(number)
             _, said = process.communicate()
         assert "Traceback" not in said
         if number == signal.SIGINT:
             assert process.returncode == 130 and said.count("interrupted: the same command") == 1
-        wait_until(lambda: not trained_by(tmp_path))
+        wait_until(lambda: not processes_at(tmp_path / "shapes"))
     done = run("train.py", *asked, **cluster)
     assert done.returncode == 0 and "going on from" in done.stderr, done.stderr
     assert epochs(tmp_path) == [100, 100] and predictions(tmp_path) == whole
