@@ -1,5 +1,8 @@
 """The one exception that carries a message for the person at the keyboard."""
 
+from collections.abc import Collection
+from itertools import islice
+
 
 class LeanvitError(Exception):
     """Bad input: the message is one line that says what, where and how to mend it.
@@ -16,3 +19,10 @@ class SharedError(LeanvitError):
 def one_line(error: Exception) -> str:
     """What an exception says, for the middle of a message."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_of(items: Collection[object], num: int = 5, between: str = ", ") -> str:
+    """``a, b and 12 more``: so many by name, for the middle of a message."""
+    named = between.join(str(item) for item in islice(items, num))
+    left = len(items) - num
+    return f"{named}{between.strip(' ,')} and {left:,} more" if left > 0 else named

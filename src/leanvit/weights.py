@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leanvit.errors import LeanvitError
+from leanvit.errors import LeanvitError, first_of
 from leanvit.files import atomic_path, open_regular
 
 State = dict[str, Tensor]
@@ -28,8 +28,7 @@ def mismatch(found: State, wanted: State) -> str:
         elif found[name].shape != wanted[name].shape:
             sizes = f"{tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
             words.append(f"{name} is {sizes}")
-    more = f"; and {len(words) - NUM_NAMED} more" if len(words) > NUM_NAMED else ""
-    return "; ".join(words[:NUM_NAMED]) + more
+    return first_of(words, NUM_NAMED, "; ")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

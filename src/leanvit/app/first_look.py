@@ -72,10 +72,24 @@ def at_images(data: Mapping[str, Any]) -> None:
     source = data.get("source")
     if not source or _is_tar(source):
         return
-    if data["_target_"] == FOLDER:
-        layout.trees_of_parts(*layout.open_parts(names.full_path(source), LISTED))
-    elif data["_target_"] == COURSE:
-        layout.trees_of_course(*layout.open_course(Path(names.full_path(source)), LISTED))
+    path = Path(names.full_path(source))
+    if path.is_file():
+        _at_archive(data["_target_"], path, path.stat().st_mtime_ns)
+    else:
+        _at_source(data["_target_"], path)
+
+
+def _at_source(target: str, path: Path) -> None:
+    if target == FOLDER:
+        layout.trees_of_parts(*layout.open_parts(str(path), LISTED))
+    elif target == COURSE:
+        layout.trees_of_course(*layout.open_course(path, LISTED))
+
+
+@functools.cache
+def _at_archive(target: str, path: Path, stamp: int) -> None:
+    """Once for all jobs of a grid: half a second for 40,000 images."""
+    _at_source(target, path)
 
 
 def _is_tar(source: str) -> bool:

@@ -20,7 +20,7 @@ from rich.progress import track
 from leanvit.data.images import ImageFiles, ImageSet
 from leanvit.data.pixels import Fit, decode
 from leanvit.data.source import Source
-from leanvit.errors import LeanvitError, SharedError, one_line
+from leanvit.errors import LeanvitError, SharedError, first_of, one_line
 from leanvit.files import atomic_path, one_at_a_time
 
 CACHE_FORMAT = 4  # raise it when the same files would decode to other tensors
@@ -162,8 +162,7 @@ def _decode_all(
 
 def _refused(unread: dict[str, str]) -> SharedError:
     """Images that cannot be read, by the first of their names."""
-    num, told = len(unread), ", ".join(f"{where} ({why})" for where, why in [*unread.items()][:5])
-    told += f" and {num - 5:,} more" if num > 5 else ""
+    num, told = len(unread), first_of([f"{where} ({why})" for where, why in unread.items()])
     what, them = ("image", "it") if num == 1 else (f"{num:,} images:", "them")
     return SharedError(
         f"cannot read {what} {told}: replace or remove {them}, or leave such images out with "

@@ -6,7 +6,7 @@ from pathlib import Path
 from leanvit.data.class_names import CIFAR10_CLASSES
 from leanvit.data.listing import open_source
 from leanvit.data.source import Source
-from leanvit.errors import LeanvitError, SharedError
+from leanvit.errors import LeanvitError, SharedError, first_of
 
 Tree = dict[str, list[str]]  # class -> names of its images
 Open = Callable[..., Source]
@@ -38,7 +38,7 @@ def trees_of_parts(source: Source, folders: dict[str, str]) -> dict[str, Tree]:
     for part, tree in trees.items():
         if unknown := [label for label in tree if label not in trees["train"]]:
             raise SharedError(
-                f"{part}/ of {source.path} has class {_listed(unknown)}, which train/ lacks: add "
+                f"{part}/ of {source.path} has class {_quoted(unknown)}, which train/ lacks: add "
                 "training images or remove it"
             )
     return trees
@@ -58,7 +58,7 @@ def open_classes(
         known = meant(labels, classes)
         if others := [label for label in labels if label not in known]:
             raise LeanvitError(
-                f"class folder {_listed(others)} in {source.path} is none of the net's classes: "
+                f"class folder {_quoted(others)} in {source.path} is none of the net's classes: "
                 f"rename or remove it, they are {', '.join(classes)}"
             )
 
@@ -145,7 +145,7 @@ def _top(source: Source) -> str:
     """ "" where train/ lies at the top, "x/" where the copy is nested in one folder x."""
     if source.has("train"):
         return ""
-    tops = {name.split("/")[0] for name in (*source.files, *source.folders)}
+    tops = {name.split("/")[0] for name in source.all_folders()}
     if len(tops) == 1 and source.has(f"{(only := tops.pop())}/train"):
         return f"{only}/"
     return ""
@@ -157,7 +157,7 @@ def _find(source: Source, folder: str) -> str:
     Some copies hold it in a folder of the same name: then it is the inner one.
     """
     found = set()
-    for name in [*source.files, *source.folders]:
+    for name in source.all_folders():
         parts = name.split("/")
         for depth in (0, 1):
             if len(parts) > depth and parts[depth].startswith(folder):
@@ -180,7 +180,7 @@ def _class_names(tree: Tree, source: Source) -> dict[str, str]:
     }
     if others := [label for label in tree if label not in known]:
         raise SharedError(
-            f"class folder {_listed(others)} in {source.path} is not one of CIFAR-10's (0 to 9, or "
+            f"class folder {_quoted(others)} in {source.path} is not one of CIFAR-10's (0 to 9, or "
             f"{', '.join(CIFAR10_CLASSES)}): for other classes choose data=folder"
         )
     missing = [name for name in CIFAR10_CLASSES if name not in {known[label] for label in tree}]
@@ -189,7 +189,5 @@ def _class_names(tree: Tree, source: Source) -> dict[str, str]:
     return known
 
 
-def _listed(labels: Sequence[str]) -> str:
-    """Some of them by name."""
-    more = f" and {len(labels) - 5:,} more" if len(labels) > 5 else ""
-    return ", ".join(map(repr, labels[:5])) + more
+def _quoted(labels: Sequence[str]) -> str:
+    return first_of([*map(repr, labels)])

@@ -6,7 +6,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from leanvit.data.source import Source, is_hidden
 from leanvit.errors import LeanvitError, SharedError, one_line
@@ -139,7 +139,8 @@ def _separator(names: list[str]) -> str:
 
 def _plain(name: str) -> str:
     """``cat/1.jpg``, also of ``./cat/1.jpg``, ``/cat/1.jpg`` and ``cat//1.jpg``: as in a path."""
-    return PurePosixPath(name.lstrip("/")).as_posix()
+    # which takes half a second for 40,000 names
+    return "/".join(part for part in name.split("/") if part not in ("", ".")) or "."
 
 
 def _tar(path: Path) -> Source:

@@ -1,5 +1,6 @@
 """A folder, a zip or a tar of images, seen as one list of names."""
 
+import functools
 import hashlib
 import sys
 from collections import Counter
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from leanvit.data.pixels import endings
-from leanvit.errors import SharedError
+from leanvit.errors import SharedError, first_of
 
 # what systems leave beside images, hidden files aside
 SYSTEM = {"__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "lost+found"}
@@ -48,8 +49,7 @@ class Source:
 
     def has(self, folder: str) -> bool:
         """Whether there is such a folder."""
-        names = (*self.files, *self.folders)
-        return any(name == folder or name.startswith(f"{folder}/") for name in names)
+        return any(f"{name}/".startswith(f"{folder}/") for name in self.all_folders())
 
     def add_folder(self, name: str) -> None:
         """List a folder."""
@@ -85,19 +85,18 @@ class Source:
             raise self._without_images(empty)
         return trees
 
-    def _parts_below(self, folder: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    def _parts_below(self, folder: str) -> Iterator[tuple[str, list[str]]]:
         """Sorted names of the images below a folder, and what follows the folder in each."""
         prefix = f"{folder}/" if folder else ""
         for name in sorted(self.files):
             if name.startswith(prefix):
-                yield name, PurePosixPath(name.removeprefix(prefix)).parts
+                yield name, name.removeprefix(prefix).split("/")
 
     def _without_images(self, empty: list[str]) -> SharedError:
         """Class folders that hold none."""
         below = tuple(f"{each}/" for each in empty)
         others = kinds_of([name for name in self.others if name.startswith(below)])
-        what = ", ".join(f"{self.path}/{each}" for each in empty[:5])
-        what += f" and {len(empty) - 5:,} more" if len(empty) > 5 else ""
+        what = first_of([f"{self.path}/{each}" for each in empty])
         folders, hold, them = (
             ("folders", "hold", "them") if len(empty) > 1 else ("folder", "holds", "the folder")
         )
@@ -121,12 +120,13 @@ class Source:
 
     def labels_below(self, folder: str) -> set[str]:
         """Names of the folders in a folder; an archive may list them by their files alone."""
-        depth = len(PurePosixPath(folder).parts)
         prefix = f"{folder}/" if folder else ""
-        above = [name for name in self.folders if name.startswith(prefix)]
-        above += [name.rpartition("/")[0] for name in self.files if name.startswith(prefix)]
-        parts = (PurePosixPath(name).parts for name in set(above))
-        return {each[depth] for each in parts if len(each) > depth}
+        inner = (name for name in self.all_folders() if name and name.startswith(prefix))
+        return {name.removeprefix(prefix).split("/")[0] for name in inner}
+
+    def all_folders(self) -> set[str]:
+        """Those listed, and those that an archive lists by their files alone; "" is the top."""
+        return self.folders | {name.rpartition("/")[0] for name in self.files}
 
     def no_classes(self, folder: str) -> SharedError:
         """Why there are none in a folder."""
@@ -152,8 +152,11 @@ def is_image(name: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether any part of a name is hidden, or some system's."""
-    parts = name.split("/")
-    return any((part[:1] == "." and part != ".") or part in SYSTEM for part in parts)
+    above, _, own = name.rpartition("/")
+    return (own[:1] == "." and own != ".") or own in SYSTEM or (above != "" and _is_hidden(above))
+
+
+_is_hidden = functools.lru_cache(maxsize=1024)(is_hidden)  # of few folders, thousands of times
 
 
 def kinds_of(names: list[str]) -> str:

@@ -1,5 +1,6 @@
 """What a reader must know of the numbers of a comparison, in sentences; docs/report.md has more."""
 
+from leanvit.errors import first_of
 from leanvit.evaluation.comparison.reference import NUM_JUDGED
 from leanvit.evaluation.comparison.rows import Table
 from leanvit.evaluation.tables import interval, percent
@@ -42,8 +43,7 @@ def ties(table: Table) -> str:
             if row.is_tied and number != table.best]  # fmt: skip
     if not tied:
         return f"Row {table.best + 1} is tied with no other row {about}."
-    more = f" and {len(tied) - NUM_TIED} more" if len(tied) > NUM_TIED else ""
-    rows = f"row{'s' * (len(tied) > 1)} {', '.join(tied[:NUM_TIED])}{more}"
+    rows = f"row{'s' * (len(tied) > 1)} {first_of(tied, NUM_TIED)}"
     return f"Row {table.best + 1} is tied with {rows} {about}."
 
 

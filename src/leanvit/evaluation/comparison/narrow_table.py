@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Drawn
 
+from leanvit.errors import first_of
 from leanvit.evaluation.comparison.left_out import HOW_TO_END_IT, how_far, read_error
 from leanvit.evaluation.comparison.legend import sentences, ties
 from leanvit.evaluation.comparison.reference import ASKED
@@ -171,8 +172,8 @@ def differing_too(table: Table) -> list[str]:
     keys = [key for key, _ in found.most_common()]
     if not keys:
         return []
-    more = f" and {len(keys) - NUM_KEYS} more" if len(keys) > NUM_KEYS else ""
-    return [f"Rows differ in {', '.join(keys[:NUM_KEYS])}{more}, too: their differences hold that."]
+    which = first_of(keys, NUM_KEYS)
+    return [f"Rows differ in {which}, too: their differences hold that."]
 
 
 def best(table: Table) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from leanvit.errors import first_of
 from leanvit.evaluation.comparison.intervals import NO_DIFFERENCE
 from leanvit.evaluation.comparison.narrow_table import print_left_out
 from leanvit.evaluation.comparison.paired import Measure, Paired
@@ -74,9 +75,8 @@ def _markdown(found: Sequence[Paired], left_out: Sequence[Path], failed: Sequenc
 
 
 def _without_row(left_out: Sequence[Path], num_named: int) -> str:
-    names = ", ".join(map(str, left_out[:num_named]))
-    more = f" and {len(left_out) - num_named:,} more" if len(left_out) > num_named else ""
-    return f"Left out, because the other side has no such row, or not its seeds: {names}{more}."
+    names = first_of(left_out, num_named)
+    return f"Left out, because the other side has no such row, or not its seeds: {names}."
 
 
 def _csv_lines(paired: Paired) -> list[dict[str, Any]]:
