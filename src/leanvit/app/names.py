@@ -117,8 +117,6 @@ def seedless_digest(
 def method_digest(config: DictConfig, method: str, run: str = "") -> str:
     """Eight characters of what decides what becomes of a run that is compressed."""
     values: Any = OmegaConf.to_container(config.method, resolve=True)
-    if method == "quantize":  # there was a choice of them once
-        values["backend"] = "onnxruntime"
     return _hash({"method": values, "run": run})
 
 

@@ -1,11 +1,13 @@
-"""Nets as ONNX (https://onnx.ai), and run by ONNX Runtime (https://onnxruntime.ai)."""
+"""Nets as ONNX (https://onnx.ai), and run by ONNX Runtime (https://onnxruntime.ai) or by OpenVINO
+(https://docs.openvino.ai)."""
 
 import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
+from numpy import ndarray
 from torch import Tensor, nn
 
 from leanvit.compression.quiet import quiet
@@ -70,18 +72,21 @@ class OnnxNet(nn.Module):
         path: an ONNX file, as :func:`to_onnx` or the quantisation of its result leaves it.
 
     Attributes:
+        runtime: what computes it.
         weight_bytes: size of the file.
-        precision: of its matrix products, as the file's name says.
+        precision: of its matrix products, as the end of the file's name says.
         checksum: of the file's contents.
 
     Raises:
         LeanvitError: when called with images on another device.
     """
 
+    runtime = "ONNX Runtime"
+
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.contents = path.read_bytes()
-        self.weight_bytes, self.precision = len(self.contents), path.stem
+        self.weight_bytes, self.precision = len(self.contents), path.stem.rpartition("-")[2]
         self.checksum = zlib.crc32(self.contents)
         self._sessions: dict[int, Any] = {}  # by the number of threads
 
@@ -90,25 +95,75 @@ class OnnxNet(nn.Module):
     ) -> Float[Tensor, "batch classes"]:
         if images.device.type != "cpu":
             raise LeanvitError(
-                f"this net computes by ONNX Runtime on the CPU, its images are on {images.device}: "
-                "run with device=cpu or trainer=cpu"
+                f"this net computes by {self.runtime} on the CPU, its images are on "
+                f"{images.device}: run with device=cpu or trainer=cpu"
             )
-        session = self._session(torch.get_num_threads())
-        pixels = images.detach().float().contiguous().numpy()
-        return torch.from_numpy(session.run(["logits"], {"images": pixels})[0])
-
-    def _session(self, num_threads: int) -> Any:
+        num_threads = torch.get_num_threads()
         if num_threads not in self._sessions:
-            from onnxruntime import InferenceSession, SessionOptions
+            self._sessions = {num_threads: self._open(num_threads)}
+        pixels = images.detach().float().contiguous().numpy()
+        return torch.from_numpy(self._run(self._sessions[num_threads], pixels))
 
-            options = SessionOptions()
-            options.intra_op_num_threads = num_threads
-            options.log_severity_level = 3  # errors
-            # its threads would go on spinning beside whatever torch computes next
-            options.add_session_config_entry("session.force_spinning_stop", "1")
-            session = InferenceSession(self.contents, options, providers=["CPUExecutionProvider"])
-            self._sessions = {num_threads: session}
-        return self._sessions[num_threads]
+    def _open(self, num_threads: int) -> Any:
+        from onnxruntime import InferenceSession, SessionOptions
+
+        options = SessionOptions()
+        options.intra_op_num_threads = num_threads
+        options.log_severity_level = 3  # errors
+        # its threads would go on spinning beside whatever torch computes next
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        return InferenceSession(self.contents, options, providers=["CPUExecutionProvider"])
+
+    def _run(
+        self, session: Any, pixels: Float32[ndarray, "batch channels height width"]
+    ) -> Float32[ndarray, "batch classes"]:
+        return session.run(["logits"], {"images": pixels})[0]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_sessions": {}}
+
+
+class OpenVinoNet(OnnxNet):
+    """The same by OpenVINO, in float32 or, as its file's name says, in bfloat16.
+
+    Raises:
+        LeanvitError: when called, see :func:`openvino_core`.
+    """
+
+    runtime = "OpenVINO"
+
+    def _open(self, num_threads: int) -> Any:
+        in_bfloat16 = self.precision == "bfloat16"
+        core = openvino_core(in_bfloat16)
+        options = {
+            "INFERENCE_NUM_THREADS": num_threads,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # to cores that others may use
+            # else it rounds to bfloat16 by itself on some CPUs
+            "INFERENCE_PRECISION_HINT": "bf16" if in_bfloat16 else "f32",
+        }
+        model = core.read_model(self.contents)
+        return core.compile_model(model, "CPU", options).create_infer_request()
+
+    def _run(
+        self, session: Any, pixels: Float32[ndarray, "batch channels height width"]
+    ) -> Float32[ndarray, "batch classes"]:
+        return session.infer({0: pixels}, share_inputs=True)[0]
+
+
+def openvino_core(in_bfloat16: bool) -> Any:
+    """What reads and compiles files.
+
+    Raises:
+        LeanvitError: OpenVINO is not installed, or has no bfloat16 on this CPU.
+    """
+    try:
+        from openvino import Core
+    except ImportError as error:
+        raise LeanvitError(
+            "method.backend=openvino wants OpenVINO: pip install -e '.[openvino]'"
+        ) from error
+    core = Core()
+    if in_bfloat16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise LeanvitError("OpenVINO has no bfloat16 on this CPU: take method.mode=float32")
+    return core

@@ -2,14 +2,16 @@
 
 Sources: Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", CVPR 2018 (https://arxiv.org/abs/1712.05877); by ONNX Runtime
-(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html), whose files
+OpenVINO computes, too (``backend=openvino``).
 
 - Weights: the range of each output channel, symmetric around zero.
 - ``static``: inputs of linear layers and convolutions have a fixed range, the one seen in
   calibration images from the training split. An image's logits do not depend on its batch.
 - ``dynamic``: inputs of linear layers have the range that they have, that of the whole batch, so
   that an image's logits depend on its batch. Convolutions stay float32.
-- ``float32``: nothing is int8; what ONNX Runtime alone gains, to compare the others with.
+- ``float32``, ``bfloat16``: nothing is int8; what the backend alone gains, to compare the others
+  with. ONNX Runtime has no bfloat16 on CPUs, and OpenVINO no ``dynamic``.
 - Products of two activations, softmax, norms and activation functions stay float32.
 
 Deviations:
@@ -25,12 +27,21 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from leanvit.compression.onnx_net import OnnxNet, to_onnx
+from leanvit.compression.onnx_net import OnnxNet, OpenVinoNet, openvino_core, to_onnx
 from leanvit.compression.quiet import quiet
 from leanvit.errors import LeanvitError
 from leanvit.files import atomic_path
 
-ONNX_FILE, FLOAT_FILE = "int8.onnx", "float32.onnx"
+Mode = Literal["static", "dynamic", "float32", "bfloat16"]
+Backend = Literal["onnxruntime", "openvino"]
+NETS = {
+    "int8.onnx": OnnxNet,
+    "float32.onnx": OnnxNet,
+    "openvino-int8.onnx": OpenVinoNet,
+    "openvino-float32.onnx": OpenVinoNet,
+    "openvino-bfloat16.onnx": OpenVinoNet,
+}
+LACKS = ("onnxruntime", "bfloat16"), ("openvino", "dynamic")
 IMAGES_AT_ONCE = 64
 
 
@@ -40,9 +51,18 @@ class Quantize:
 
     Attributes:
         mode: see above.
+        backend: what computes the file.
     """
 
-    mode: Literal["static", "dynamic", "float32"] = "static"
+    mode: Mode = "static"
+    backend: Backend = "onnxruntime"
+
+    def __post_init__(self) -> None:
+        if (self.backend, self.mode) in LACKS:
+            raise LeanvitError(
+                f"method.backend={self.backend} has no method.mode={self.mode}: see "
+                "conf/method/quantize.yaml"
+            )
 
     def __call__(
         self,
@@ -59,16 +79,20 @@ class Quantize:
             folder: of the run; gets one of the files named above, in one piece.
 
         Raises:
-            LeanvitError: see :func:`leanvit.compression.trace.copy_of`; no images to calibrate by.
+            LeanvitError: see :func:`leanvit.compression.trace.copy_of` and
+                :func:`leanvit.compression.onnx_net.openvino_core`; no images to calibrate by.
         """
         if self.mode == "static" and len(calibration) == 0:
             raise LeanvitError("method.mode=static takes ranges from images, and there is none")
-        model = to_onnx(net, image_size)
-        with atomic_path(folder / (FLOAT_FILE if self.mode == "float32" else ONNX_FILE)) as part:
-            if self.mode == "float32":
+        if self.backend == "openvino":
+            openvino_core(self.mode == "bfloat16")
+        model, is_float = to_onnx(net, image_size), self.mode in ("float32", "bfloat16")
+        of_backend = "openvino-" if self.backend == "openvino" else ""
+        with atomic_path(folder / f"{of_backend}{self.mode if is_float else 'int8'}.onnx") as part:
+            if is_float:
                 part.write_bytes(model.SerializeToString())
             else:
-                quantize_onnx(model, self.mode, calibration, part)
+                quantize_onnx(model, self.mode, calibration, part, self.backend)
         return load(folder)
 
 
@@ -78,19 +102,24 @@ def load(folder: Path) -> OnnxNet:
     Raises:
         LeanvitError: there is none.
     """
-    for name in (ONNX_FILE, FLOAT_FILE):
+    for name, kind in NETS.items():
         if (folder / name).exists():
-            return OnnxNet(folder / name)
-    raise LeanvitError(f"{folder} has no {ONNX_FILE} or {FLOAT_FILE}: delete it and quantise again")
+            return kind(folder / name)
+    raise LeanvitError(f"{folder} has none of {', '.join(NETS)}: delete it and quantise again")
 
 
 def quantize_onnx(
-    model: Any, mode: str, calibration: Float[Tensor, "n 3 height width"], path: Path
+    model: Any,
+    mode: str,
+    calibration: Float[Tensor, "n 3 height width"],
+    path: Path,
+    backend: Backend = "onnxruntime",
 ) -> None:
     """Write the int8 form of an ``onnx.ModelProto`` in float32 to ``path``.
 
     Args:
         mode: ``static`` or ``dynamic``.
+        backend: what is to compute it.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 
@@ -99,6 +128,9 @@ def quantize_onnx(
         "reduce_range": True,
         "weight_type": QuantType.QInt8,
     }
+    # What adds to the stream of tokens is not rounded a second time. A convolution's output is:
+    # else ONNX Runtime takes float32; OpenVINO (2026.4) takes int8 and errs where it is rounded.
+    unrounded = ["MatMul", "Gemm", *(["Conv"] if backend == "openvino" else [])]
     weights = {initializer.name for initializer in model.graph.initializer}
     layers = [
         node.name
@@ -116,8 +148,7 @@ def quantize_onnx(
             _Batches(calibration),
             nodes_to_quantize=layers,
             activation_type=QuantType.QUInt8,
-            # what adds to the stream of tokens is not rounded a second time
-            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
+            extra_options={"OpTypesToExcludeOutputQuantization": unrounded},
             **options,
         )
 
