@@ -106,9 +106,8 @@ def in_precision(trained: Trained, precision: str) -> Trained:
 
 def numbers(num: int) -> Iterator[int]:
     """0, 1, 2, ...; shows how far it is."""
-    waiting = Console(stderr=True)
-    if waiting.is_terminal:
-        yield from track(range(num), "", console=waiting, transient=True)
+    if sys.stderr.isatty():  # rich takes a notebook for a terminal
+        yield from track(range(num), "", console=Console(stderr=True), transient=True)
         return
     for number in range(num):
         print(f"round {number + 1} of {num}", file=sys.stderr, flush=True)

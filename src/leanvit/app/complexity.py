@@ -102,8 +102,8 @@ def published_jobs(choices: Sequence[str]) -> list[Job]:
 def examine_all(jobs: Sequence[Job], measuring: bool) -> list[Net]:
     """Each in turn; where one of several is impossible, the others are still examined."""
     nets = []
-    waiting = Console(stderr=True)
-    for job in track(jobs, "", console=waiting, transient=True, disable=not waiting.is_terminal):
+    waiting, shown = Console(stderr=True), sys.stderr.isatty()
+    for job in track(jobs, "", console=waiting, transient=True, disable=not shown):
         try:
             nets.append(examine(job, measuring))
         except Exception as error:
