@@ -195,9 +195,10 @@ def test_mix_gives_images_and_targets_of_the_batch(name: str) -> None:
         images, targets = mix(torch.cat([given, given]), torch.cat([labels, labels]))
     else:
         images, targets = mix(given, labels)
-    assert images.shape == (6, 3, 32, 32)
+    num = 6 * getattr(mix, "num_views", 1)
+    assert images.shape == (num, 3, 32, 32)
     if targets.ndim == 2:
-        torch.testing.assert_close(targets.sum(1), torch.ones(6))
+        torch.testing.assert_close(targets.sum(1), torch.ones(num))
         assert (targets >= 0).all()
     else:
         assert torch.equal(targets, labels)

@@ -1,5 +1,6 @@
 """Every loss with every sampler and every mixing: it trains, or is refused by name."""
 
+from collections import OrderedDict
 from functools import cache
 
 import pytest
@@ -60,7 +61,7 @@ def classifier(loss: str, mix: str) -> Classifier:
     """Of a linear net; ``seen`` holds the images and targets that net and loss were last given."""
     torch.manual_seed(0)
     module = Classifier(
-        nn.Sequential(nn.Flatten(), nn.Linear(48, 4)),
+        nn.Sequential(OrderedDict(body=nn.Flatten(), head=nn.Linear(48, 4))),
         default("loss", loss, COUNTS),
         default("mix", mix, COUNTS),
         torch.optim.SGD,
@@ -89,7 +90,8 @@ def three_steps(module: Classifier, batches: list[Batch]) -> None:
             images, targets = module.seen["images"], module.seen["targets"]
             torch.testing.assert_close(loss, loss_of(images, targets, module))
         assert loss.ndim == 0 and torch.isfinite(loss)
-        assert len(images) == len(targets) == BATCH_SIZE
+        num = BATCH_SIZE * getattr(module.mix, "num_views", 1)
+        assert len(images) == len(targets) == num
         check_targets(targets, batch[1])
         all_targets.append(targets)
         optimizer.zero_grad()
@@ -110,7 +112,7 @@ def loss_of(images: Tensor, targets: Tensor, module: Classifier) -> Tensor:
         assert module.loss.soft_targets
         if (targets.amax(1) < 0.9).sum() > 2:  # one of them is among the six hardest, too
             assert loss != module.loss(logits, targets.argmax(1))
-    return loss
+    return loss + module.beside(images.flatten(1)) if module.beside else loss
 
 
 def check_targets(targets: Tensor, labels: Tensor) -> None:
@@ -119,7 +121,7 @@ def check_targets(targets: Tensor, labels: Tensor) -> None:
         assert torch.equal(targets, labels)
         return
     assert targets.dtype == torch.float32 and targets.min() >= 0
-    torch.testing.assert_close(targets.sum(1), torch.ones(BATCH_SIZE))
+    torch.testing.assert_close(targets.sum(1), torch.ones(len(targets)))
     absent = torch.bincount(labels, minlength=4) == 0
     assert not targets[:, absent].any()
 

@@ -222,6 +222,11 @@ class Mix(Protocol):
         partners: how likely each training image is to be drawn as a partner, from its label;
             ``None``: it mixes within the batch. With it the mixing is called with twice the batch:
             the images, then as many partners.
+        num_views: of the class, where it is more than one: it gives the first view of all images,
+            then the second of all.
+        beside: where it has one, ``beside(features) -> module`` is trained beside the net, called
+            with what the head reads of the images, (batch, features); its value is added to the
+            loss. Then it mixes from the first step to the last.
     """
 
     @property

@@ -43,6 +43,7 @@ WRONG = {
     "mix": {
         "cmo": {"alpha": [0.0], "exponent": [math.inf], "probability": [1.2]},
         "cutmix": {"alpha": [-1.0, math.inf], "probability": [2.0]},
+        "glmc": {"alpha": [0.0], "weight": [-1.0, math.nan], "dim": [0, 1.5]},
         "mixup": {"alpha": [-1.0], "probability": [2.0]},
         "mixup_cutmix": {
             "mixup_alpha": [0.0],

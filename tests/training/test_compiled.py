@@ -10,6 +10,7 @@ from nets import images_of, vit
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
+from leanvit.augment.glmc import GLMC
 from leanvit.augment.none import NoMix
 from leanvit.lightweight.a_vit import AViT
 from leanvit.lightweight.distill import Distill
@@ -27,6 +28,7 @@ from leanvit.training.pretrainer import Pretrainer
 GREY = torch.full((3,), 0.5)
 METHODS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "none": lambda net: net,
+    "none, of two views": lambda net: net,
     "a_vit": lambda net: AViT(net, beta=-2.0),
     "distill soft": lambda net: Distill(net, vit(depth=1)),
     "distill token": lambda net: Distill(net, vit(depth=1), kind="token"),
@@ -53,7 +55,7 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounter]:
 def classifier(name: str, compile_net: bool) -> Classifier:
     torch.manual_seed(0)
     net = METHODS[name](vit(depth=2, dropout=0.1))
-    loss, mix = nn.CrossEntropyLoss(), NoMix()
+    loss, mix = nn.CrossEntropyLoss(), GLMC(5, dim=8) if "views" in name else NoMix()
     given = net, loss, mix, torch.optim.SGD, Cosine, GREY, GREY
     module = Classifier(*given, classes=tuple("abcde"), compile_net=compile_net)
     module.log = lambda *_, **__: None

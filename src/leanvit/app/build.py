@@ -28,6 +28,7 @@ from leanvit.training.data_module import ImageDataModule
 from leanvit.training.time_budget import NEVER
 from leanvit.values import Positive, PositiveShare, offered
 
+PHASED = ("loss", "sampler", "mix")  # choices that late ones can take the place of
 CUT = ("imbalance", "imbalance_seed", "fraction")  # of every data set, and no constructor's
 
 
@@ -162,7 +163,8 @@ def build_classifier(
         late_loss=late_loss,
         late_mix=late_mix,
         late_epoch=late_epoch(config.late.start, config.max_epochs, config.get("max_minutes")),
-        sam=config.get("sam", 0.0),  # older runs that are pruned have none
+        gradual=config.late.get("gradual", False),  # older runs that are pruned have neither
+        sam=config.get("sam", 0.0),
         layer_decay=config.layer_decay,
         backbone_lr=config.backbone_lr,
         **of_every_training(config),

@@ -14,11 +14,13 @@ from torch import nn
 
 from leanvit import values
 from leanvit.app import words
-from leanvit.app.build import CUT, draws_figures, late_epoch, make, target, wants_compile
+from leanvit.app.build import CUT, PHASED, draws_figures, late_epoch, make, target, wants_compile
 from leanvit.app.loggers import check_logger
 from leanvit.app.nets import build_net, take_over_method, without_file, wrap
 from leanvit.app.parts import check_parts
 from leanvit.app.request import Request
+from leanvit.classifiers.linear import last_linear
+from leanvit.contracts import plain_net
 from leanvit.data.fraction import part_of_each_class
 from leanvit.data.long_tail import long_tail, parse_imbalance
 from leanvit.data.split import with_validation
@@ -57,6 +59,8 @@ def check_training(request: Request) -> None:
     with torch.no_grad():
         net = wrap(config, net).eval()
         net(torch.zeros(1, 3, config.data.image_size, config.data.image_size))
+        if hasattr(target(config.mix._target_), "beside"):
+            last_linear(plain_net(net), "another mix=")
         untrained = take_over_method(request, request.begins, net)
     if getattr(net, "teacher", None) is not None and not request.begins:
         raise LeanvitError(
@@ -205,9 +209,13 @@ def check_phases(config: DictConfig) -> None:
     """
     values.check(late_epoch, {"start": config.late.start}, "late.")
     first = late_epoch(config.late.start, config.max_epochs)
-    is_deferred = any(key in config.late for key in ("loss", "sampler", "mix"))
+    is_deferred = any(key in config.late for key in PHASED)
+    gradual = config.late.get("gradual", False)
+    values.check(Classifier, {"gradual": gradual}, "late.")
+    if gradual and "loss" not in config.late:
+        raise LeanvitError("late.gradual=true: to which loss? Add loss@late.loss=")
     # an end of mixing may lie beyond a training of an epoch or two
-    has_to_come = "loss" in config.late or "sampler" in config.late
+    has_to_come = ("loss" in config.late and not gradual) or "sampler" in config.late
     if has_to_come and not config.max_minutes and not 0 < first < config.max_epochs:
         raise LeanvitError(
             f"late.start={config.late.start} of max_epochs={config.max_epochs} is epoch {first}: "
@@ -215,13 +223,18 @@ def check_phases(config: DictConfig) -> None:
         )
     drawing = []
     for phase, where in ((config, ""), (config.late, "late."))[: 1 + is_deferred]:
-        parts = {key: phase.get(key) or config[key] for key in ("loss", "sampler", "mix")}
+        parts = {key: phase.get(key) or config[key] for key in PHASED}
         num_classes = _num_classes(config.model.get("num_classes"), parts["loss"].get("alpha"))
         counts = torch.ones(num_classes, dtype=torch.int64)  # the real ones are not known yet
         offers = {"class_counts": counts, "num_classes": num_classes}
         loss = make(parts["loss"], f"{where}loss", **offers)
         mix = make(parts["mix"], f"{where}mix", **offers)
         make(parts["sampler"], f"{where}sampler")(labels=torch.arange(num_classes))
+        if hasattr(mix, "beside") and "mix" in config.late:
+            raise LeanvitError(
+                f"{type(mix).__name__} trains weights of its own from the first step to the last: "
+                "leave out mix@late.mix="
+            )
         if mix.partners is not None and parts["mix"] not in drawing:
             drawing.append(parts["mix"])
         if mix.soft_targets and not loss.soft_targets:

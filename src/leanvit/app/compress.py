@@ -232,7 +232,7 @@ def finish(job: Compression, counted: dict[str, Any] | None = None) -> None:
 def as_it_ended(config: DictConfig) -> DictConfig:
     """The choices of a run's last epochs, from the first epoch on."""
     chosen = config.copy()
-    chosen.late.start, chosen.max_minutes = 0.0, None
+    chosen.late.start, chosen.late.gradual, chosen.max_minutes = 0.0, False, None
     for phase in (chosen, chosen.late):
         if "sampler" in phase and phase.sampler["_target_"].endswith(".Progressive"):
             phase.sampler = {"_target_": "leanvit.samplers.balanced.Balanced", "_partial_": True}

@@ -36,6 +36,7 @@ CAME_LATER: dict[str, Any] = {
     "accumulate": 1,
     "data.fit": "stretch",
     "data.fraction": 1.0,
+    "late.gradual": False,
     "max_minutes": None,
     "model.stage_depth": 2,
     "patience": None,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from leanvit.app import loggers, names, provenance, ranks, words
 from leanvit.app.build import (
+    PHASED,
     build_classifier,
     build_data,
     draws_figures,
@@ -158,7 +159,7 @@ def fit_chosen(
     if num := ranks.num_local():
         trainer = {**trainer, "devices": num}
     late = config.get("late", {})  # a pretraining has none
-    is_deferred = len(late) > 1  # besides its start
+    is_deferred = any(key in late for key in PHASED)
     return fit(
         module,
         data,

@@ -13,7 +13,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from leanvit.augment.normalise import normalise
 from leanvit.balanced_accuracy import balanced_accuracy
+from leanvit.classifiers.linear import last_linear
 from leanvit.contracts import Mix, plain_net
+from leanvit.losses.cumulative import Cumulative
 from leanvit.models.pretrained import backbone_is_frozen
 from leanvit.seeds import derive_seed
 from leanvit.training.sharpness import SharpnessAware
@@ -32,6 +34,8 @@ class Classifier(Trainable):
         late_loss, late_mix: take the place of ``loss`` and ``mix`` from epoch ``late_epoch`` on
             (from 0), for deferred re-weighting and for mixing that ends. Validation losses are
             ``late_loss``'s throughout, so that epochs compare.
+        gradual: ``late_loss`` takes over little by little instead, from the first epoch on: see
+            :class:`leanvit.losses.cumulative.Cumulative`.
         sam: radius of :class:`leanvit.training.sharpness.SharpnessAware`; 0 for plain steps.
         optimizer, scheduler, mean, std, trainable: see
             :class:`leanvit.training.trainable.Trainable`. An epoch's draws (dropout, mixing) come
@@ -51,6 +55,7 @@ class Classifier(Trainable):
         late_loss: nn.Module | None = None,
         late_mix: Mix | None = None,
         late_epoch: int = 0,
+        gradual: bool = False,
         sam: NonNegative = 0.0,
         **trainable: Any,
     ) -> None:
@@ -59,7 +64,13 @@ class Classifier(Trainable):
         self.loss, self.mix = loss, mix
         self.late_loss, self.late_mix = late_loss or loss, late_mix or mix
         self.late_epoch = late_epoch
-        self.sharpness = SharpnessAware(net, sam) if sam else None
+        if gradual:
+            self.loss = Cumulative(loss, self.late_loss)
+        if make_beside := getattr(mix, "beside", None):
+            torch.manual_seed(derive_seed(self.seed, "beside"))
+            layer = last_linear(plain_net(net))[2]
+            self.beside, self.read = make_beside(layer.in_features), what_is_read(layer)
+        self.sharpness = SharpnessAware(self, sam) if sam else None
         self.num_passes = 2 if sam else 1
         self.classes = classes
         self.seen: list[tuple[Tensor, Tensor]] = []  # logits and labels of validation batches
@@ -79,8 +90,9 @@ class Classifier(Trainable):
 
     @property
     def is_deferred(self) -> bool:
-        """Whether loss or mixing change."""
-        return self.late_loss is not self.loss or self.late_mix is not self.mix
+        """Whether loss or mixing change at ``late_epoch``."""
+        changes_loss = self.late_loss is not self.loss and not isinstance(self.loss, Cumulative)
+        return changes_loss or self.late_mix is not self.mix
 
     def begin_late(self, epoch: int) -> None:
         """Let ``late_loss`` and ``late_mix`` hold from ``epoch`` on."""
@@ -88,6 +100,8 @@ class Classifier(Trainable):
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(derive_seed(self.seed, "train", self.current_epoch, self.global_rank))
+        if isinstance(self.loss, Cumulative):
+            self.loss.set_epoch(self.current_epoch, self.trainer.max_epochs or 0)
         net: Any = plain_net(self.net)
         if backbone_is_frozen(net):  # it is only read: no dropout, no batch statistics
             net.eval()
@@ -103,7 +117,9 @@ class Classifier(Trainable):
         batch_index: int,
     ) -> Tensor:
         is_late = self.current_epoch >= self.late_epoch
-        criterion = self.late_loss if is_late else self.loss
+        criterion = self.loss
+        if is_late and not isinstance(criterion, Cumulative):
+            criterion = self.late_loss
         mix = self.late_mix if is_late else self.mix
         images, labels = batch
         images, targets = mix(normalise(images, self.mean, self.std), labels)
@@ -121,9 +137,15 @@ class Classifier(Trainable):
         self, images: Tensor, targets: Tensor, criterion: nn.Module
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """And by name the terms that it is the sum of, if there are several."""
-        if not self.loss_terms:
-            return criterion(self.net(images).float(), targets), {}
-        terms = self.loss_terms(images, targets, criterion)
+        if self.loss_terms:
+            terms = self.loss_terms(images, targets, criterion)
+        else:
+            loss = criterion(self.net(images).float(), targets)
+            if self.beside is None:
+                return loss, {}
+            terms = {"classification": loss}
+        if self.beside is not None:
+            terms["consistency"] = self.beside(self.read.pop())
         return torch.stack(list(terms.values())).sum(), terms
 
     def on_after_backward(self) -> None:
@@ -153,3 +175,15 @@ class Classifier(Trainable):
         # equal in all processes, as the images are; synced because Lightning warns otherwise
         for name, value in told.items():
             self.log(name, value, prog_bar=True, sync_dist=True)
+
+
+def what_is_read(layer: nn.Module) -> list[Tensor]:
+    """Holds what ``layer`` was last given in training."""
+    read: list[Tensor] = []
+
+    def remember(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if layer.training:
+            read[:] = [given[0]]
+
+    layer.register_forward_pre_hook(remember)
+    return read

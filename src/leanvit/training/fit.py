@@ -28,7 +28,7 @@ from leanvit.training.callbacks import (
     History,
 )
 from leanvit.training.data_module import ImageDataModule
-from leanvit.training.flops import training_flops
+from leanvit.training.flops import beside_flops, training_flops
 from leanvit.training.patience import Patience, Unpromising
 from leanvit.training.progress_bar import ProgressBar
 from leanvit.training.threads import ShareCores
@@ -164,13 +164,13 @@ def fit(
     if trainer.is_global_zero and not unpromising.why:
         (folder / BEFORE).unlink(missing_ok=True)
     image_size = data.train.images[0].shape[-1]
-    flops = module.num_passes * training_flops(module.net, image_size, module.step)
+    flops = training_flops(module.net, image_size, module.step) + beside_flops(module.beside)
     return Training(
         history.rows,
         best_epoch,
         trainer.strategy.root_device,
         str(trainer.precision),
-        pflop=flops * sum(row["images"] for row in history.rows) / 1e15,
+        pflop=module.num_passes * flops * sum(row["images"] for row in history.rows) / 1e15,
         stopped=unpromising.why,
         threads=tuple(sorted(cores.used)),
     )

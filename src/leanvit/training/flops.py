@@ -57,6 +57,12 @@ def training_flops(
     return products.flops // NUM_IMAGES
 
 
+def beside_flops(beside: nn.Module | None) -> int:
+    """The same of linear layers that are trained beside the net on a vector of each image."""
+    matrices = [each for each in beside.parameters() if each.ndim == 2] if beside else []
+    return 6 * sum(each.numel() for each in matrices)
+
+
 def _shares(tensors: Sequence[Tensor]) -> int:
     """How often the two passes do a product of the forward pass."""
     return 3 if torch.is_grad_enabled() and any(each.requires_grad for each in tensors) else 1

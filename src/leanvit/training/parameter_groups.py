@@ -9,7 +9,11 @@ from leanvit.models.order import parameters_in_order
 
 
 def parameter_groups(
-    net: nn.Module, weight_decay: float, layer_decay: float = 1.0, backbone_lr: float = 1.0
+    net: nn.Module,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    backbone_lr: float = 1.0,
+    beside: nn.Module | None = None,
 ) -> list[dict[str, Any]]:
     """Optimizer groups: weights are decayed; norms, biases, positions and tokens are not.
 
@@ -25,6 +29,7 @@ def parameter_groups(
             go from the head down.
         backbone_lr: everything but the head, and but what a lightweighting method adds, learns at
             this share of the rate; it multiplies ``lr_scale`` too.
+        beside: what is trained beside the net; it learns as fast as the head.
 
     Raises:
         LeanvitError: ``layer_decay`` is not 1 and the net does not say its steps.
@@ -34,7 +39,8 @@ def parameter_groups(
     depths = {id(p): depth for depth, part in enumerate(order) for p in part}
     backbone = {id(p) for p in plain.parameters()} - _of_head(plain)
     groups: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
-    for name, parameter in net.named_parameters():
+    own = beside.named_parameters() if beside else ()
+    for name, parameter in (*net.named_parameters(), *own):
         if parameter.requires_grad:
             is_spared = parameter.ndim <= 1 or _is_embedding(name)
             is_slow = backbone_lr != 1.0 and id(parameter) in backbone

@@ -22,7 +22,7 @@ from torch.nn.utils import get_total_norm
 
 
 class SharpnessAware:
-    """A net's weights between the two passes.
+    """The weights of a net, and of what is trained beside it, between the two passes.
 
     Args:
         rho: how far they go uphill, as a Euclidean norm over all weights that are trained.

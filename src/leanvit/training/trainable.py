@@ -34,6 +34,7 @@ class Trainable(L.LightningModule):
             the same steps for each image.
 
     Attributes:
+        beside: weights that are trained with the net and are no part of it, or ``None``.
         num_passes: forward and backward, over each image of a step.
         num_images: that the net saw in the last training step, on this rank.
         schedule_step: after a step of the optimizer, where of ``num_steps`` the schedule stands, if
@@ -67,6 +68,7 @@ class Trainable(L.LightningModule):
         super().__init__()
         # conv nets run faster channels last, and images arrive so; others do not mind
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.beside: nn.Module | None = None
         self.optimizer, self.scheduler = optimizer, scheduler
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
@@ -98,13 +100,14 @@ class Trainable(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # not left to the trainer, which refuses to clip for fused optimizers
         if self.gradient_clip:
-            nn.utils.clip_grad_norm_(self.net.parameters(), self.gradient_clip)
+            nn.utils.clip_grad_norm_(self.parameters(), self.gradient_clip)
 
     def on_train_epoch_end(self) -> None:
         self.refuse_nan(self.trainer.callback_metrics["train/loss"])  # before it is saved
 
     def configure_optimizers(self) -> Any:
-        groups = parameter_groups(self.net, self.weight_decay, self.layer_decay, self.backbone_lr)
+        values = self.weight_decay, self.layer_decay, self.backbone_lr
+        groups = parameter_groups(self.net, *values, self.beside)
         optimizer = self.optimizer(
             groups, **offered(self.optimizer, hidden=hidden_matrices(self.net))
         )
