@@ -106,6 +106,8 @@ def test_pruning_begins_where_the_run_ended() -> None:
     OmegaConf.set_readonly(late, False)
     ended = as_it_ended(late)
     assert ended.late.start == 0 and late.late.start > 0
+    late.late.gradual = True
+    assert not as_it_ended(late).late.gradual
     assert ended.late.sampler == late.late.sampler and ended.sampler == late.sampler
 
 

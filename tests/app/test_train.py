@@ -133,7 +133,7 @@ def test_a_second_stage_keeps_the_net_the_images_and_the_split(
     killed_and_whole: tuple[Path, Path, str], tmp_path: Path, undrawn: None
 ) -> None:
     first, _, _ = killed_and_whole
-    stages = ["classifier=none,retrain,tau_norm,lws,mislas", "max_epochs=1", "trainer=cpu"]
+    stages = ["classifier=none,retrain,tau_norm,lws,mislas,max_norm", "max_epochs=1", "trainer=cpu"]
     options = ["backbone_lr=0.5", "batch_size=64", f"outputs={tmp_path}"]
     done = call("train.py", "-m", f"pretrained={first}", *stages, *options)
     assert done.returncode == 0, done.stderr
@@ -168,7 +168,11 @@ def test_a_second_stage_keeps_the_net_the_images_and_the_split(
         if stage == "mislas":
             assert metrics["choices"]["loss"] == "label_aware_smoothing"
             assert not torch.equal(after["net.head.layer.weight"], before["net.head.weight"])
-    assert changed.keys() == {None, "retrain", "tau_norm", "lws", "mislas"}
+        if stage == "max_norm":
+            assert metrics["choices"]["loss"] == "class_balanced"
+            norms = [each["net.head.weight"].norm(dim=1) for each in (before, after)]
+            assert norms[0].max() > norms[1].max()
+    assert changed.keys() == {None, "retrain", "tau_norm", "lws", "mislas", "max_norm"}
     assert changed.pop(None)
     shifted = changed.pop("mislas")
     assert shifted == {name for name in backbone if ".running_" in name or ".num_batches" in name}

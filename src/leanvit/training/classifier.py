@@ -73,6 +73,7 @@ class Classifier(Trainable):
         self.sharpness = SharpnessAware(self, sam) if sam else None
         self.num_passes = 2 if sam else 1
         self.classes = classes
+        self.max_norm: float | None = None  # of a class's weights, while the backbone is frozen
         self.seen: list[tuple[Tensor, Tensor]] = []  # logits and labels of validation batches
 
     def forward(
@@ -103,9 +104,11 @@ class Classifier(Trainable):
         if isinstance(self.loss, Cumulative):
             self.loss.set_epoch(self.current_epoch, self.trainer.max_epochs or 0)
         net: Any = plain_net(self.net)
+        self.max_norm = None
         if backbone_is_frozen(net):  # it is only read: no dropout, no batch statistics
             net.eval()
             net.head.train()
+            self.max_norm = getattr(net, "max_norm", None)  # see classifiers.max_norm
             if getattr(net, "shifts_batch_norm", False):  # see classifiers.mislas
                 for part in net.modules():
                     if isinstance(part, _BatchNorm):
@@ -147,6 +150,11 @@ class Classifier(Trainable):
         if self.beside is not None:
             terms["consistency"] = self.beside(self.read.pop())
         return torch.stack(list(terms.values())).sum(), terms
+
+    def optimizer_step(self, *step: Any, **options: Any) -> None:
+        super().optimizer_step(*step, **options)
+        if self.max_norm is not None:
+            last_linear(plain_net(self.net))[2].weight.data.renorm_(2, 0, self.max_norm)
 
     def on_after_backward(self) -> None:
         if self.sharpness:
