@@ -20,7 +20,9 @@ Deviations:
 - Shares and boxes are drawn for each image and each view, as with mix=mixup and mix=cutmix.
 - One pass takes both views, so that a net's BatchNorm has the statistics of both; projector and
   predictor normalise each view by its own.
-- One head learns the plain and the balanced loss; the authors' code has a head for each.
+- Both views are of the image as ``augment=`` gave it; the authors' code crops and flips each apart.
+- One head learns the plain and the balanced loss; the authors' code has a head for each, and raises
+  class weights to the power 1.2 on CIFAR-10.
 - Projector and predictor are as wide as ``dim``, in SimSiam's shape for CIFAR: two layers each.
 """
 
