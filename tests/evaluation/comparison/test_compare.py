@@ -279,6 +279,28 @@ def test_seeds_make_one_row(tmp_path):
     assert not second.difference.is_shown
 
 
+def test_seeds_of_one_split_make_one_row(tmp_path):
+    """Seed 0 of split 0 is hashed as a run whose split follows its seed."""
+
+    def write(name: str, seed: int, split_seed: int | None) -> Path:
+        words = {} if split_seed is None else {"split_seed": split_seed}
+        path = write_fake_run(tmp_path / name, seed=seed, overrides=words)
+        told = json.loads((path / "metrics.json").read_text())
+        told["choices_hash"] = "own" if seed == split_seed else f"split {split_seed}"
+        (path / "metrics.json").write_text(json.dumps(told))
+        return path
+
+    of_split_0 = [write(f"{seed} of 0", seed, 0) for seed in (0, 1, 2)]
+    of_split_1 = [write("0 of 1", 0, 1), write("1 of 1", 1, 1)]
+    own = [write("0 of its own", 0, None)]
+    found = [row.runs for row in compare([*of_split_0, *own])[0].rows]
+    assert sorted(found) == sorted([of_split_0, own])
+    found = [row.runs for row in compare(of_split_1)[0].rows]
+    assert found == [of_split_1]
+    alone = [row.runs for row in compare([of_split_0[0], *own])[0].rows]
+    assert sorted(alone) == sorted([[of_split_0[0]], own])
+
+
 def test_worst_class_is_that_of_the_mean_over_seeds(tmp_path):
     # Of 30 images a class: disc loses 4 and 0, cross 0 and 6, star 3 and 4: star is the worst.
     wrong = [0, 3, 6, 9, 2, 5, 8], [1, 4, 7, 10, 13, 16, 2, 5, 8, 11]

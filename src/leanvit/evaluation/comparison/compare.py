@@ -17,6 +17,7 @@
   known, and neither is a mean over seeds of which one is not.
 """
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -84,15 +85,13 @@ def table_of(
 ) -> Table:
     """The table of one data set, of what its runs tell, see :func:`read_by_age`; without what
     validation can tell."""
-    groups: dict[str, dict[int, dict[str, Any]]] = {}
-    for run in found:  # of two runs with the same seed the newer stays
-        groups.setdefault(run["choices_hash"], {})[run["seed"]] = run
-    runs = [run for group in groups.values() for run in group.values()]
+    groups = by_row(found)
+    runs = [run for group in groups for run in group.values()]
     monitors = {run["training"].get("monitor", "").removeprefix("val/") for run in runs}
     agreed = len(monitors) == 1 and monitors <= SORTABLE
     # Runs that watched different things are put in order by what counts on imbalanced data.
     monitor = monitors.pop() if agreed else "balanced_accuracy"
-    rows = [_row([group[seed] for seed in sorted(group)], monitor) for group in groups.values()]
+    rows = [_row([group[seed] for seed in sorted(group)], monitor) for group in groups]
     overridden = {name for run in runs for name in run["overrides"]} - NO_CHOICE
     rows = [
         replace(row, settings=with_defaults(row.settings, row.runs[0], overridden)) for row in rows
@@ -122,6 +121,27 @@ def table_of(
         reference=reference,
         is_baseline=given is not None,
     )
+
+
+def by_row(found: Sequence[dict[str, Any]]) -> list[dict[int, dict[str, Any]]]:
+    """The runs of each row by their seed; of two with the same seed the last."""
+    groups: dict[str, dict[int, dict[str, Any]]] = {}
+    for run in found:
+        groups.setdefault(run["choices_hash"], {})[run["seed"]] = run
+    # of seed=0,1,2 split_seed=0 the first is hashed as one whose split follows its seed
+    by_words: dict[str, list[str]] = {}
+    for key, group in groups.items():
+        run = next(iter(group.values()))
+        if "split_seed" in run["overrides"]:
+            words = json.dumps([run["choices"], run["overrides"]], sort_keys=True, default=str)
+            by_words.setdefault(words, []).append(key)
+    for keys in by_words.values():
+        split = next(iter(groups[keys[0]].values()))["overrides"]["split_seed"]
+        first = [key for key in keys if {*groups[key]} == {split}]
+        if len(keys) == 2 and len(first) == 1:
+            (others,) = {*keys} - {*first}
+            groups[others] |= groups.pop(first[0])
+    return list(groups.values())
 
 
 def _row(runs: list[dict[str, Any]], monitor: str) -> Row:
