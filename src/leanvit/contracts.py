@@ -94,6 +94,7 @@ class Method(nn.Module):
     ``loss_terms(images, targets, criterion) -> dict[str, Tensor]``, where it has one, is what
     training minimises the sum of. Every weight takes part in every training step: processes that
     train together wait for its gradient. Draws are from torch's global generator.
+    Where it has ``is_late``, training sets it: whether ``late.start`` of the epochs are over.
 
     Attributes:
         net: the net within, which may be another method.

@@ -205,6 +205,8 @@ def test_a_method_that_only_taught_is_not_taken_over(tmp_path: Path) -> None:
     assert named.choices["lightweight"] == "distill" and named.teacher.path == teacher
     with_token = leave_first_stage(tmp_path, *distill, "lightweight.kind=token")
     assert request_of(f"pretrained={with_token}").config.lightweight.kind == "token"
+    with_token = leave_first_stage(tmp_path, "lightweight=deit_lt", distill[1])
+    assert request_of(f"pretrained={with_token}").choices["lightweight"] == "deit_lt"
 
 
 def test_a_preset_of_a_classifier_that_is_computed_trains_nothing(first: Path) -> None:

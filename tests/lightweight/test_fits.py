@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from leanvit.lightweight.a_vit import AViT
+from leanvit.lightweight.deit_lt import DeiTLT
 from leanvit.lightweight.distill import Distill
 from leanvit.lightweight.dynamic_vit import DynamicViT
 from leanvit.lightweight.evit import EViT
@@ -83,6 +84,7 @@ BUSY = {
     "evit": lambda net: EViT(net, keep_rate=0.5),
     "dynamic_vit": lambda net: DynamicViT(net, ratios=[0.5, 0.5], keep="threshold", teacher=True),
     "a_vit": lambda net: AViT(net, beta=0.0),
+    "deit_lt": lambda net: DeiTLT(net, Own()),
     "distill": lambda net: Distill(net, Own(), kind="token"),
 }
 

@@ -9,6 +9,7 @@ from leanvit.compression.prune import Prune
 from leanvit.compression.quantize import Quantize
 from leanvit.errors import LeanvitError
 from leanvit.lightweight.a_vit import AViT
+from leanvit.lightweight.deit_lt import DeiTLT
 from leanvit.lightweight.distill import Distill
 from leanvit.lightweight.dynamic_vit import DynamicViT
 from leanvit.lightweight.early_exit import EarlyExit
@@ -22,6 +23,8 @@ REFUSED: list[tuple[type, str, list[Any]]] = [
     (AViT, "target_depth", [0.0, 4, "half"]),
     (AViT, "gamma", [0.0, float("nan")]),
     (AViT, "beta", [float("inf"), None]),
+    (DeiTLT, "beta", [1, -0.1]),
+    (DeiTLT, "weight", [2, -0.1]),
     (DynamicViT, "after", [[0, 1], [1.5], "x", [True]]),
     (DynamicViT, "ratios", [[0.5, 1.5], [0], None]),
     (DynamicViT, "keep", ["best"]),

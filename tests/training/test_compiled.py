@@ -13,6 +13,7 @@ from torch._dynamo.testing import CompileCounter
 from leanvit.augment.glmc import GLMC
 from leanvit.augment.none import NoMix
 from leanvit.lightweight.a_vit import AViT
+from leanvit.lightweight.deit_lt import DeiTLT
 from leanvit.lightweight.distill import Distill
 from leanvit.lightweight.dynamic_vit import DynamicViT
 from leanvit.lightweight.early_exit import EarlyExit
@@ -30,6 +31,7 @@ METHODS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "none": lambda net: net,
     "none, of two views": lambda net: net,
     "a_vit": lambda net: AViT(net, beta=-2.0),
+    "deit_lt": lambda net: DeiTLT(net, vit(depth=1), torch.tensor([9, 7, 5, 3, 1])),
     "distill soft": lambda net: Distill(net, vit(depth=1)),
     "distill token": lambda net: Distill(net, vit(depth=1), kind="token"),
     "dynamic_vit": lambda net: DynamicViT(net, [1], [0.5], teacher=True),

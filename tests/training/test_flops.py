@@ -7,6 +7,7 @@ from torch import nn
 
 from leanvit.evaluation.cost.cost import cost
 from leanvit.lightweight.a_vit import AViT
+from leanvit.lightweight.deit_lt import DeiTLT
 from leanvit.lightweight.distill import Distill
 from leanvit.lightweight.dynamic_vit import DynamicViT
 from leanvit.lightweight.early_exit import EarlyExit
@@ -38,6 +39,9 @@ def test_what_gets_no_gradient_runs_forward_only() -> None:
 def test_methods_by_what_their_training_computes() -> None:
     whole, teacher = macs(nets.vit()), nets.coatnet()
     assert training_flops(Distill(nets.vit(), teacher), SIZE) == 6 * whole + 2 * macs(teacher)
+    with_token = DeiTLT(nets.vit(), teacher)
+    assert macs(with_token) > whole
+    assert training_flops(with_token, SIZE) == 6 * macs(with_token) + 2 * macs(teacher)
     exits = EarlyExit(nets.vit(), SIZE, after=[1, 3])
     assert training_flops(exits, SIZE) == 6 * macs(exits)
     assert training_flops(AViT(nets.vit()), SIZE) == 6 * whole  # masked: nobody has left

@@ -122,7 +122,8 @@ class Run:
     def helped_by_teacher(self) -> bool:
         """Its ``lightweight`` helped to train the net and is no part of it."""
         method = self.config.get("lightweight") or {}
-        return isinstance(method.get("teacher"), str) and method.get("kind") != "token"
+        has_token = method.get("kind") == "token" or names.module_name(method) == "deit_lt"
+        return isinstance(method.get("teacher"), str) and not has_token
 
 
 def _are_names(classes: Any) -> bool:

@@ -56,11 +56,17 @@ def changed(config: DictConfig, others: dict[str, Any]) -> DictConfig:
     return config
 
 
-def wrap(config: DictConfig, net: nn.Module, teacher: nn.Module | None = None) -> nn.Module:
+def wrap(
+    config: DictConfig,
+    net: nn.Module,
+    teacher: nn.Module | None = None,
+    class_counts: Tensor | None = None,
+) -> nn.Module:
     """The net with what ``lightweight=`` puts around it.
 
     Args:
         teacher: in the place of the run that ``lightweight.teacher`` names; only training wants it.
+        class_counts: training images per class; only training knows them.
 
     Raises:
         LeanvitError: the method does not fit the net.
@@ -69,7 +75,7 @@ def wrap(config: DictConfig, net: nn.Module, teacher: nn.Module | None = None) -
     if not chosen:
         return net
     torch.manual_seed(derive_seed(config.seed, "lightweight"))
-    offers: dict[str, Any] = {"image_size": config.data.image_size}
+    offers: dict[str, Any] = {"image_size": config.data.image_size, "class_counts": class_counts}
     takes = values.annotations(target(chosen._target_)).get("teacher")
     if isinstance(chosen.get("teacher"), str) and takes is not bool:
         offers["teacher"] = teacher
@@ -87,7 +93,7 @@ def first_net(request: Request, data: ImageDataModule) -> tuple[nn.Module, Tenso
         initialise(net, data, mean, std)
     run = request.teacher
     teacher = _teacher(request, run, classes, mean, std) if run else None
-    net = wrap(config, net, teacher)
+    net = wrap(config, net, teacher, data.train.class_counts)
     if request.begins:
         take_over_method(request, request.begins, net)
     return net, mean, std

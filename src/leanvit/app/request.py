@@ -107,7 +107,8 @@ def training(composed: DictConfig) -> Request:
     method = config.get("lightweight") or {}
     if method and OmegaConf.is_missing(method, "teacher"):
         raise LeanvitError(
-            "lightweight=distill wants a teacher: lightweight.teacher=<directory of a finished run>"
+            f"lightweight={choices['lightweight']} wants a teacher: "
+            "lightweight.teacher=<directory of a finished run>"
         )
     teacher = method.get("teacher")
     taught_by = find(teacher) if isinstance(teacher, str) else None

@@ -159,7 +159,7 @@ def fit_chosen(
     if num := ranks.num_local():
         trainer = {**trainer, "devices": num}
     late = config.get("late", {})  # a pretraining has none
-    is_deferred = any(key in late for key in PHASED)
+    is_deferred = any(key in late for key in PHASED) or hasattr(module.net, "is_late")
     return fit(
         module,
         data,

@@ -72,7 +72,7 @@ class Distill(Method):
     ) -> None:
         super().__init__()
         if kind == "token":
-            _check_fits_token(net)
+            check_has_cls(net, "lightweight.kind=token")
         self.net, self.kind, self.weight, self.temperature = net, kind, weight, temperature
         self.teacher = None if teacher is None else Teacher(teacher)
         if kind == "token":
@@ -109,13 +109,8 @@ class Distill(Method):
         criterion: nn.Module,
     ) -> dict[str, Float[Tensor, ""]]:
         """What training minimises the sum of."""
-        if self.teacher is None:
-            raise LeanvitError(
-                "lightweight=distill wants a teacher: lightweight.teacher=<directory of a finished "
-                "run>"
-            )
         own, taught = self._both(images) if self.kind == "token" else (self.net(images),) * 2
-        theirs = self.teacher(images)
+        theirs = self.asked(images)
         if self.kind == "soft":
             distillation = soft_distillation(taught.float(), theirs, self.temperature)
         else:
@@ -124,6 +119,20 @@ class Distill(Method):
             "classification": (1 - self.weight) * criterion(own.float(), targets),
             "distillation": self.weight * distillation,
         }
+
+    def asked(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        """The teacher's logits.
+
+        Raises:
+            LeanvitError: there is none.
+        """
+        if self.teacher is None:
+            raise LeanvitError(
+                "distillation wants a teacher: lightweight.teacher=<directory of a finished run>"
+            )
+        return self.teacher(images)
 
     def _both(
         self, images: Float[Tensor, "batch channels height width"]
@@ -185,11 +194,19 @@ def soft_distillation(
     return temperature**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 
 
-def _check_fits_token(net: nn.Module) -> None:
+def check_has_cls(net: nn.Module, wanting: str) -> None:
+    """See that a second token can stand beside [CLS].
+
+    Args:
+        wanting: what of the command line wants it to.
+
+    Raises:
+        LeanvitError: there is no [CLS] that is read.
+    """
     reads_cls = isinstance(net, NetOfTokens) and net.readout.reads_cls
     if not reads_cls or getattr(net, "fixed_length", False):
         raise LeanvitError(
-            f"lightweight.kind=token does not fit {type(net).__name__}, which has no [CLS] beside "
-            "which a second token could stand: it fits model=vit and vit_b_16 with readout=cls; "
-            "soft and hard fit every net"
+            f"{wanting} does not fit {type(net).__name__}, which has no [CLS] beside which a "
+            "second token could stand: it fits model=vit and vit_b_16 with readout=cls; "
+            "lightweight=distill with kind=soft or hard fits every net"
         )

@@ -28,7 +28,8 @@ class Classifier(Trainable):
 
     Args:
         net: normalised images -> logits. If it has ``loss_terms(images, targets, criterion)``, the
-            sum of the returned terms is minimised instead of the criterion alone.
+            sum of the returned terms is minimised instead of the criterion alone. If it has
+            ``is_late``, it is told in each step whether epoch ``late_epoch`` has come.
         loss, mix: see :mod:`leanvit.contracts`.
         classes: their names; kept in the checkpoint.
         late_loss, late_mix: take the place of ``loss`` and ``mix`` from epoch ``late_epoch`` on
@@ -91,9 +92,10 @@ class Classifier(Trainable):
 
     @property
     def is_deferred(self) -> bool:
-        """Whether loss or mixing change at ``late_epoch``."""
+        """Whether loss, mixing or the net's own terms change at ``late_epoch``."""
         changes_loss = self.late_loss is not self.loss and not isinstance(self.loss, Cumulative)
-        return changes_loss or self.late_mix is not self.mix
+        changes_mix = self.late_mix is not self.mix
+        return changes_loss or changes_mix or hasattr(self.net, "is_late")
 
     def begin_late(self, epoch: int) -> None:
         """Let ``late_loss`` and ``late_mix`` hold from ``epoch`` on."""
@@ -124,6 +126,8 @@ class Classifier(Trainable):
         if is_late and not isinstance(criterion, Cumulative):
             criterion = self.late_loss
         mix = self.late_mix if is_late else self.mix
+        if hasattr(self.net, "is_late"):
+            self.net.is_late = is_late
         images, labels = batch
         images, targets = mix(normalise(images, self.mean, self.std), labels)
         with self.sharpness.first_pass() if self.sharpness else nullcontext():
