@@ -21,6 +21,7 @@ EXPERIMENTS = "experiment=demo_vit,demo_coatnet"
         (f"sweep=search {EXPERIMENTS} data.num_train=500", {"data.num_train=500"}),
         ("-m run=a,b method=prune,quantize method.macs=0.5", {"method.macs=0.5"}),
         ("-m model=vitt,vit model.depth=1", set()),
+        ("-m lightweight=distill,deit_lt lightweight.teacher=a/b", {"lightweight.teacher=a/b"}),
     ],
 )  # fmt: skip
 def test_values_that_a_swept_choice_brings_a_place_for(words: str, left: set[str]) -> None:

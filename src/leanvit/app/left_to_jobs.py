@@ -59,7 +59,8 @@ def _is_value(each: Override) -> bool:
 def _has(config: DictConfig | None, each: Override) -> bool:
     place, _, key = each.key_or_group.rpartition(".")
     found = OmegaConf.select(config, place) if config is not None else None
-    return isinstance(found, DictConfig) and key in found
+    # "in" does not see a value that is to be given, "???"
+    return isinstance(found, DictConfig) and (key in found or OmegaConf.is_missing(found, key))
 
 
 def _swept(parsed: dict[str, Override], base: DictConfig) -> Iterator[str]:
