@@ -1,5 +1,6 @@
 """Any image folder: its splits, its classes, and what is said of a wrong one."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def test_labels_when_training_gets_another_class(tree: Path, tmp_path: Path) -> 
     splits = load(tree, tmp_path)
     assert splits.train.classes == ("aardvark", "ant", "bee")
     assert splits.test.labels.tolist() == [1, 2, 2]
+
+
+def test_a_class_without_test_images_is_told(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    load(tree, tmp_path)
+    assert "has no class" not in capsys.readouterr().err
+    shutil.rmtree(tree / "test" / "bee")
+    assert load(tree, tmp_path).train.classes == ("ant", "bee")
+    assert "test/ has no class 'bee': no figure of it tells" in capsys.readouterr().err
 
 
 def test_wrong_trees_are_refused(tree: Path, tmp_path: Path) -> None:

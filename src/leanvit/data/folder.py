@@ -5,7 +5,7 @@ from pathlib import Path
 
 from leanvit.data.decode import load_images
 from leanvit.data.images import ImageSet, Splits
-from leanvit.data.layout import Tree, meant, open_classes, open_parts, trees_of_parts
+from leanvit.data.layout import Tree, meant, open_classes, open_parts, trees_of_parts, untested
 from leanvit.data.pixels import Fit
 from leanvit.values import Count, NonNegative
 
@@ -30,6 +30,8 @@ def folder(
     """
     opened, folders = open_parts(source)
     trees = trees_of_parts(opened, folders)
+    for line in untested(trees):
+        print(line, file=sys.stderr)
     classes, cache_dir, sets = tuple(trees["train"]), Path(data_dir) / "cache", {}
     for part, tree in trees.items():
         opened.tell_left_out(folders[part])

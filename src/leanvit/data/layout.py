@@ -44,6 +44,14 @@ def trees_of_parts(source: Source, folders: dict[str, str]) -> dict[str, Tree]:
     return trees
 
 
+def untested(trees: dict[str, Tree]) -> list[str]:
+    """A line for each part that lacks classes of train/."""
+    lacking = {part: [label for label in trees["train"] if label not in tree]
+               for part, tree in trees.items()}  # fmt: skip
+    return [f"{part}/ has no class {_quoted(labels)}: no figure of it tells of them"
+            for part, labels in lacking.items() if labels]  # fmt: skip
+
+
 def open_classes(
     given: str | None, classes: Sequence[str], open: Open = open_source
 ) -> tuple[Source, str]:

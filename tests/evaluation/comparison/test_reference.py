@@ -94,6 +94,18 @@ def test_a_net_is_compared_with_the_one_that_it_was_made_of(tmp_path: Path) -> N
     assert [row.against for row in table_of([plain, of_other]).rows] == [None, 0]
 
 
+def test_a_net_is_not_compared_with_the_mean_over_seeds_of_the_one_it_was_made_of(
+    tmp_path: Path,
+) -> None:
+    plain = [write_fake_run(tmp_path / f"s{seed}", seed=seed, test_wrong=range(9 * seed))
+             for seed in (0, 1)]  # fmt: skip
+    cut = write_fake_run(tmp_path / "cut", choices={"pretrained": "s0"}, val_wrong=[0])
+    (cut / "config.yaml").write_text(f"seed: 0\npretrained: {plain[0]}\n")
+    table = table_of([*plain, cut])
+    assert table.rows[0].runs == plain and table.rows[1].against == 0
+    assert table.rows[1].difference.value == 0  # as right as seed 0, and more so than both
+
+
 def test_what_else_differs_is_told_from_the_configs(tmp_path: Path) -> None:
     """Also what nobody gave: an experiment brings values, and so does a pretrained run."""
     config = "seed: {}\noptimizer: {{lr: {}, _target_: a.b}}\nmodel: {{dim: {}}}\noutputs: {}\n"

@@ -129,7 +129,9 @@ def _difference(row: Row, is_reference: bool) -> str:
     if row.difference is None:
         return "" if row.against is None else "other images"
     found = row.difference
-    said = f"{points(found.value)} {found.verdict}" if found.is_shown else "no difference"
+    said = f"{points(found.value)} {found.verdict}"
+    if not found.is_shown:
+        said = found.verdict.replace(" shown", "\nshown")  # as narrow as the interval
     return f"{said}\n{interval(found.low, found.high, points)}"
 
 

@@ -87,7 +87,7 @@ def judged(rows: Sequence[Row], reference: int) -> list[Row]:
     has_base = any(row.base for row in rows)
     of_run = {run.resolve(): number for number, row in enumerate(rows) for run in row.runs
               if has_base}  # fmt: skip
-    answers = {reference: _correctness(rows[reference].runs)}
+    answers: dict[tuple[Path, ...], Answers | None] = {}
     found = []
     for number, row in enumerate(rows):
         base = of_run.get(row.base.resolve()) if row.base and number != reference else None
@@ -95,13 +95,22 @@ def judged(rows: Sequence[Row], reference: int) -> list[Row]:
         if against == number or number >= NUM_JUDGED:
             found.append(row)
             continue
-        for each in (against, number):
+        of_other = rows[against].runs
+        if against == base:  # one that was made of a run stands against that, not against a mean
+            of_other = _of_seeds(of_other, row.runs) or of_other
+        for each in (tuple(of_other), tuple(row.runs)):
             if each not in answers:
-                answers[each] = _correctness(rows[each].runs)
-        difference = _difference(answers[number], answers[against])
+                answers[each] = _correctness(each)
+        difference = _difference(answers[tuple(row.runs)], answers[tuple(of_other)])
         more = tuple(also_differs(row, rows[against]))
         found.append(replace(row, against=against, difference=difference, also_differs=more))
     return found
+
+
+def _of_seeds(runs: Sequence[Path], others: Sequence[Path]) -> list[Path]:
+    """Those that have a seed of the others."""
+    seeds = {read_run(each)["seed"] for each in others}
+    return [run for run in runs if read_run(run)["seed"] in seeds]
 
 
 def _difference(one: Answers | None, other: Answers | None) -> Difference | None:
