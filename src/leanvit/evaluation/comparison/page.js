@@ -149,6 +149,7 @@ async function copy(text, button) {
 function choose(first, second) {
   [a, b] = [first, second];
   draw_table();
+  tell_width();
   draw_pareto();
   draw_curves();
   draw_pair();
@@ -174,6 +175,10 @@ function show(number) {
   choose(best, other);
 }
 
+const largest = () => DATA.tables.reduce((found, each, i) => each.rows.length > DATA.tables[found].rows.length ? i : found, 0);
+const tell_width = () => { find("wider").hidden = find("rows").offsetWidth <= find("rows").parentElement.clientWidth; };
+
+addEventListener("resize", tell_width);
 find("filter").oninput = draw_table;
 choices("cost", Object.entries(COSTS).map(([key, [words]]) => [key, words]), draw_pareto);
 choices("accuracy", [["validation", "validation"], ["test", "test"]], draw_pareto);
@@ -183,5 +188,5 @@ choices("axis", [["epoch", "epochs"], ["spent", "minutes"]], draw_curves);
 choices("tables", DATA.tables.map((each, i) => [i, `${each.data}: ${short(each.source, 60)}`]), (event) => show(Number(event.target.value)));
 find("left-out").replaceChildren(...DATA.left_out.map((each) => element("li", each)));
 find("left-out-title").hidden = !DATA.left_out.length;
-if (DATA.tables.length) show(0);
+if (DATA.tables.length) show(find("tables").selectedIndex = largest());
 else find("caption").textContent = "No finished run.";
