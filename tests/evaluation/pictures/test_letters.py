@@ -77,7 +77,7 @@ def test_what_no_font_has_is_a_number(tmp_path: Path, capsys: pytest.CaptureFixt
     confusion_matrix(*predictions(9, [0], 5), classes, tmp_path / "a.png", title="/data/动物")
     assert letters.drawable(classes) == ["dog", "1", "2", "3", "é"]
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "of 3 class names, as '猫'" in said and "numbers" in said
+    assert said.count("\n") == 1 and "of 3 class names: figures show numbers, 1 is '猫', " in said
 
 
 def test_the_jobs_of_a_grid_say_it_once(

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leanvit.errors import first_of
+
 if TYPE_CHECKING:
     import matplotlib.figure
 
@@ -30,10 +32,10 @@ def drawable(names: Sequence[str]) -> list[str]:
     for index in lacking:
         shown[index] = str(index)
     if lacking:
+        which = first_of([f"{index} is {names[index]!r}" for index in lacking])
         _say_once(
-            f"no font on this machine has the letters of {len(lacking)} class names, as "
-            f"{names[lacking[0]]!r}: figures show their numbers, from 0; a font such as Noto Sans "
-            "CJK helps"
+            f"no font on this machine has the letters of {len(lacking)} class names: figures show "
+            f"numbers, {which}; a font such as Noto Sans CJK helps"
         )
     return [name if len(name) <= MAX_LETTERS else f"{name[: MAX_LETTERS - 1]}…" for name in shown]
 
