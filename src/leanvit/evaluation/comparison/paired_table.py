@@ -138,7 +138,10 @@ def statement(paired: Paired) -> str:
             f"{interval(*over_seeds, points)}, which {_zero(bool(measure.seeds_show))}."
         )
     if len(paired.seeds) == 2:
-        said.append("Two seeds can hardly show anything: their interval is 12.7 errors wide.")
+        said.append(
+            "Two seeds can hardly show anything: their interval reaches 12.7 standard errors to "
+            "each side."
+        )
     return " ".join(said)
 
 
