@@ -6,10 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.types import RunMode
 from scripts import TINY_DATA, TINY_VIT, call
 
 from leanvit.app import provenance as module
-from leanvit.app.provenance import PACKAGES, provenance, versions
+from leanvit.app.names import CONF
+from leanvit.app.provenance import PACKAGES, command_line, provenance, versions
 
 pytestmark = pytest.mark.xdist_group("trained")
 KEYS = {"name", "choices", "overrides", "choices_hash", "seed", "versions", "git_commit", "machine",
@@ -70,3 +73,15 @@ def test_a_checkout_that_is_on_pythons_path_alone_costs_no_run(
 ) -> None:
     monkeypatch.setattr(module, "PACKAGES", ("leanvit that nobody installed", "torch"))
     assert set(versions()) == {"python", "torch"}
+
+
+def test_the_command_of_a_run_of_a_sweep_makes_that_run_alone() -> None:
+    words = ["sweep=random", "loss=ce", "seed=1"]
+    line = command_line("train", words)
+    assert line == "python src/train.py sweep=random loss=ce seed=1 hydra.mode=RUN"
+    assert command_line("train", [*words, "hydra.mode=RUN"]) == line
+    assert command_line("train", words[1:]) == "python src/train.py loss=ce seed=1"
+    with initialize_config_dir(str(CONF)):
+        modes = [compose("train", given, return_hydra_config=True).hydra.mode
+                 for given in (words, line.split()[2:])]  # fmt: skip
+    assert modes == [RunMode.MULTIRUN, RunMode.RUN]

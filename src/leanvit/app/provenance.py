@@ -58,10 +58,13 @@ def provenance(
 
 
 def command_line(command: str, words: Sequence[str]) -> str:
-    """What is typed for the same again: with the folder of the user's own parts, if there is one,
-    and where Python finds their classes."""
+    """What is typed for the same again, a run of a sweep for itself: with the folder of the user's
+    own parts, if there is one, and where Python finds their classes."""
     own = [f"--config-dir={folder}" for folder in parts.folders()[1:]]
-    told = [each for each in words if not each.startswith("hydra.searchpath=")]
+    left_out = ("hydra.searchpath=", "hydra.mode=")
+    told = [each for each in words if not each.startswith(left_out)]
+    if any(each.startswith("sweep=") for each in told):  # which would begin all of it again
+        told.append("hydra.mode=RUN")
     line = shlex.join(["python", f"src/{command}.py", *own, *told])
     paths = [names.full_path(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep)
              if each and names.full_path(each) != str(names.ROOT / "src")]  # fmt: skip
