@@ -16,6 +16,7 @@ from scripts import TINY_COATNET, TINY_DATA, TINY_VIT, call, nothing_stays_chang
 from leanvit.app import compress, jobs, pretrain, ranks, train, words
 from leanvit.app.build import make
 from leanvit.app.check import check_readout
+from leanvit.app.names import CONF
 from leanvit.app.nets import build_net
 from leanvit.errors import LeanvitError
 
@@ -286,6 +287,17 @@ def test_what_is_taken_is_not_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     for net in (TINY_VIT, TINY_COATNET, too_short_to_end_it):
         done = call("train.py", *TINY_DATA, *net, "trainer=cpu", f"outputs={tmp_path}")
         assert done.returncode == 1 and "Reached" in done.stderr
+
+
+LOSSES = {path.stem for path in (CONF / "loss").glob("*.yaml")}
+LOSSES -= {"label_aware_smoothing"}  # a second stage's, with a smoothing of its own
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_every_loss_takes_the_smoothing_of_a_recipe(loss: str) -> None:
+    chosen = config_of("experiment=speedrun_88", f"loss={loss}").loss
+    assert chosen.label_smoothing == 0.2
+    make(chosen, "loss", class_counts=torch.ones(10, dtype=torch.int64), num_classes=10)
 
 
 def test_what_a_yaml_leaves_out_is_offered_or_named() -> None:

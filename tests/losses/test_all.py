@@ -61,7 +61,7 @@ WRONG = {
     "balanced_softmax": {"label_smoothing": [-0.1, 1.0]},
     "ce": {"label_smoothing": [-0.1, 1.1]},
     "class_balanced": {"beta": [1.0, -0.1, math.nan], "gamma": [-1.0], "label_smoothing": [1.0]},
-    "focal": {"gamma": [-1.0, math.inf], "alpha": [[1.0, -1.0], 3.0]},
+    "focal": {"gamma": [-1.0, math.inf], "alpha": [[1.0, -1.0], 3.0], "label_smoothing": [1.0]},
     "label_aware_smoothing": {"smooth_head": [-0.1, 1.0], "smooth_tail": [-0.1, 1.0]},
     "ldam": {"max_margin": [-0.5], "scale": [0.0, -1.0], "beta": [1.0], "label_smoothing": [1.0]},
     "logit_adjusted": {"tau": [-1.0], "label_smoothing": [1.0]},
@@ -132,8 +132,15 @@ def class_balanced(
     return total
 
 
-def focal(row: Tensor, target: Tensor, gamma: float, alpha: list[float] | None) -> Tensor:
-    each = zip(alpha or [1.0] * 4, target, softmax(row), strict=True)
+def focal(
+    row: Tensor,
+    target: Tensor,
+    gamma: float,
+    alpha: list[float] | None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    smooth = evenly(target, label_smoothing)
+    each = zip(alpha or [1.0] * 4, smooth, softmax(row), strict=True)
     return -sum(t * a * (1 - p) ** gamma * p.log() for a, t, p in each)
 
 
@@ -214,8 +221,9 @@ LITERAL: list[tuple[type, Callable[..., Tensor], dict[str, Any]]] = [
     *((BalancedSoftmax, mean_of(balanced_softmax), {"label_smoothing": s}) for s in (0.0, 0.1)),
     *((ClassBalanced, mean_of(class_balanced), {"beta": b, "gamma": g, "label_smoothing": s})
       for b in (0.0, 0.9, 0.9999) for g, s in ((0.0, 0.0), (0.0, 0.1), (0.5, 0.0), (2.0, 0.1))),
-    *((Focal, mean_of(focal), {"gamma": g, "alpha": a})
-      for g in (0.0, 0.5, 2.0) for a in (None, [0.5, 2.0, 0.25, 1.0])),
+    *((Focal, mean_of(focal), {"gamma": g, "alpha": a, "label_smoothing": s})
+      for g, s in ((0.0, 0.0), (0.5, 0.0), (2.0, 0.0), (2.0, 0.1))
+      for a in (None, [0.5, 2.0, 0.25, 1.0])),
     *((LabelAwareSmoothing, mean_of(label_aware_smoothing), {"smooth_head": h, "smooth_tail": t})
       for h, t in ((0.0, 0.0), (0.3, 0.0), (0.4, 0.1), (0.0, 0.2))),
     *((LDAM, mean_of(ldam), {"max_margin": m, "scale": s})

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from leanvit.errors import LeanvitError
-from leanvit.losses.soft_targets import Counts, Logits, Scalar, Shares, Targets, shares
-from leanvit.values import NonNegative
+from leanvit.losses.soft_targets import Counts, Logits, Scalar, Shares, Targets, shares, smooth
+from leanvit.values import NonNegative, ShareBelowOne
 
 
 class Focal(nn.Module):
@@ -23,6 +23,7 @@ class Focal(nn.Module):
         class_counts: training images per class.
         gamma: focusing strength; 0 is cross-entropy.
         alpha: a weight per class, or ``None`` for none.
+        label_smoothing: share of the target spread evenly over all classes, as recipes ask for.
 
     Raises:
         LeanvitError: ``alpha`` has not one entry per class.
@@ -36,19 +37,20 @@ class Focal(nn.Module):
         class_counts: Counts,
         gamma: NonNegative = 2.0,
         alpha: Sequence[NonNegative] | None = None,
+        label_smoothing: ShareBelowOne = 0.0,
     ) -> None:
         super().__init__()
         if alpha is not None and len(alpha) != len(class_counts):
             raise LeanvitError(
                 f"loss.alpha has {len(alpha)} weights, for {len(class_counts)} classes: one each"
             )
-        self.gamma = gamma
+        self.gamma, self.label_smoothing = gamma, label_smoothing
         weight = torch.ones(len(class_counts)) if alpha is None else torch.tensor(list(alpha))
         self.register_buffer("alpha", weight.float(), persistent=False)
 
     def forward(self, logits: Logits, targets: Targets) -> Scalar:
         log_p = torch.log_softmax(logits, dim=1)
-        weighted = shares(targets, logits) * self.alpha
+        weighted = smooth(shares(targets, logits), self.label_smoothing) * self.alpha
         return -(weighted * hardness(log_p, self.gamma) * log_p).sum(1).mean()
 
 
