@@ -279,26 +279,43 @@ def test_seeds_make_one_row(tmp_path):
     assert not second.difference.is_shown
 
 
+def write_of_split(
+    path: Path, seed: int, split_seed: int | None = None, pretrained: tuple[str, int] | None = None
+) -> Path:
+    """A run, hashed as one is: a split that follows the seed is in no hash, nor is that of a second
+    stage, whose first stage's seed is, if it is another one's."""
+    words = {} if split_seed is None else {"split_seed": split_seed}
+    choices = {"pretrained": pretrained[0]} if pretrained else {}
+    path = write_fake_run(path, seed=seed, overrides=words, choices=choices)
+    told = json.loads((path / "metrics.json").read_text())
+    follows = split_seed in (None, seed)
+    told["choices_hash"] = "follows" if follows else f"split {split_seed}"
+    if pretrained:
+        told["choices_hash"] = f"first {'same' if pretrained[1] == seed else pretrained[1]}"
+    (path / "metrics.json").write_text(json.dumps(told))
+    return path
+
+
+def rows_of(runs: list[Path]) -> list[list[Path]]:
+    return sorted(row.runs for table in compare(runs) for row in table.rows)
+
+
 def test_seeds_of_one_split_make_one_row(tmp_path):
     """Seed 0 of split 0 is hashed as a run whose split follows its seed."""
+    of_split_0 = [write_of_split(tmp_path / f"0-{seed}", seed, 0) for seed in (0, 1, 2)]
+    of_split_1 = [write_of_split(tmp_path / f"1-{seed}", seed, 1) for seed in (0, 1)]
+    own = write_of_split(tmp_path / "own", 3)
+    assert rows_of(of_split_0) == [of_split_0]
+    assert rows_of([*of_split_0, *of_split_1]) == [of_split_0, of_split_1]
+    # seeds that their splits follow have this one, too
+    assert rows_of([*of_split_0, own]) == [of_split_0[1:], [of_split_0[0], own]][::-1]
+    assert rows_of(of_split_0[:1]) == [of_split_0[:1]]
 
-    def write(name: str, seed: int, split_seed: int | None) -> Path:
-        words = {} if split_seed is None else {"split_seed": split_seed}
-        path = write_fake_run(tmp_path / name, seed=seed, overrides=words)
-        told = json.loads((path / "metrics.json").read_text())
-        told["choices_hash"] = "own" if seed == split_seed else f"split {split_seed}"
-        (path / "metrics.json").write_text(json.dumps(told))
-        return path
 
-    of_split_0 = [write(f"{seed} of 0", seed, 0) for seed in (0, 1, 2)]
-    of_split_1 = [write("0 of 1", 0, 1), write("1 of 1", 1, 1)]
-    own = [write("0 of its own", 0, None)]
-    found = [row.runs for row in compare([*of_split_0, *own])[0].rows]
-    assert sorted(found) == sorted([of_split_0, own])
-    found = [row.runs for row in compare(of_split_1)[0].rows]
-    assert found == [of_split_1]
-    alone = [row.runs for row in compare([of_split_0[0], *own])[0].rows]
-    assert sorted(alone) == sorted([[of_split_0[0]], own])
+def test_no_run_of_two_first_stages_is_lost(tmp_path):
+    own = write_of_split(tmp_path / "own", 0, 0, ("vit", 0))
+    others = [write_of_split(tmp_path / f"{seed}", seed, 0, ("vit", 1)) for seed in (0, 2)]
+    assert rows_of([own, *others]) == sorted([[own], others])
 
 
 def test_worst_class_is_that_of_the_mean_over_seeds(tmp_path):

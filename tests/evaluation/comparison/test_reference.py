@@ -106,6 +106,17 @@ def test_a_net_is_not_compared_with_the_mean_over_seeds_of_the_one_it_was_made_o
     assert table.rows[1].difference.value == 0  # as right as seed 0, and more so than both
 
 
+def test_a_net_of_another_seed_is_compared_with_the_one_that_it_was_made_of(
+    tmp_path: Path,
+) -> None:
+    plain = [write_fake_run(tmp_path / f"s{seed}", seed=seed, test_wrong=range(9 * seed))
+             for seed in (0, 1)]  # fmt: skip
+    cut = write_fake_run(tmp_path / "cut", seed=1, choices={"pretrained": "s0"}, val_wrong=[0])
+    (cut / "config.yaml").write_text(f"seed: 1\npretrained: {plain[0]}\n")
+    (*_, row) = table_of([*plain, cut]).rows
+    assert row.runs == [cut] and row.difference.value == 0  # as right as seed 0
+
+
 def test_what_else_differs_is_told_from_the_configs(tmp_path: Path) -> None:
     """Also what nobody gave: an experiment brings values, and so does a pretrained run."""
     config = "seed: {}\noptimizer: {{lr: {}, _target_: a.b}}\nmodel: {{dim: {}}}\noutputs: {}\n"

@@ -125,23 +125,31 @@ def table_of(
 
 def by_row(found: Sequence[dict[str, Any]]) -> list[dict[int, dict[str, Any]]]:
     """The runs of each row by their seed; of two with the same seed the last."""
+    # of seed=0,1,2 split_seed=0 the first is hashed as one whose split follows its seed
+    apart = {run["choices_hash"]: run for run in found
+             if _split_of(run) not in (None, run["seed"])}  # fmt: skip
+    of_split: dict[str, list[str]] = {}
+    for key, run in apart.items():
+        of_split.setdefault(_words(run), []).append(key)
+    following = {run["choices_hash"] for run in found if _split_of(run) is None}
     groups: dict[str, dict[int, dict[str, Any]]] = {}
     for run in found:
-        groups.setdefault(run["choices_hash"], {})[run["seed"]] = run
-    # of seed=0,1,2 split_seed=0 the first is hashed as one whose split follows its seed
-    by_words: dict[str, list[str]] = {}
-    for key, group in groups.items():
-        run = next(iter(group.values()))
-        if "split_seed" in run["overrides"]:
-            words = json.dumps([run["choices"], run["overrides"]], sort_keys=True, default=str)
-            by_words.setdefault(words, []).append(key)
-    for keys in by_words.values():
-        split = next(iter(groups[keys[0]].values()))["overrides"]["split_seed"]
-        first = [key for key in keys if {*groups[key]} == {split}]
-        if len(keys) == 2 and len(first) == 1:
-            (others,) = {*keys} - {*first}
-            groups[others] |= groups.pop(first[0])
+        key = run["choices_hash"]
+        if _split_of(run) == run["seed"] and key not in following:
+            others = of_split.get(_words(run), [])
+            key = others[0] if len(others) == 1 else key
+        groups.setdefault(key, {})[run["seed"]] = run
     return list(groups.values())
+
+
+def _split_of(run: Mapping[str, Any]) -> int | None:
+    """The seed of the split that a run was given; a second stage has that of its first."""
+    is_first = run["choices"].get("pretrained") is None
+    return run["overrides"].get("split_seed") if is_first else None
+
+
+def _words(run: Mapping[str, Any]) -> str:
+    return json.dumps([run["choices"], run["overrides"]], sort_keys=True, default=str)
 
 
 def _row(runs: list[dict[str, Any]], monitor: str) -> Row:
@@ -176,7 +184,7 @@ def _row(runs: list[dict[str, Any]], monitor: str) -> Row:
         pflop=_mean_of_all([pflop_of(run["training"]) for run in runs]),
         seconds=float(np.mean([run["training"]["seconds"] for run in runs])),
         num_given=len(runs[0]["overrides"]),
-        base=base_of(runs[0]),
+        bases=[base for base in map(base_of, runs) if base],
     )
 
 

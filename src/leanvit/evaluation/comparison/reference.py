@@ -79,25 +79,26 @@ def _plainness(row: Row) -> tuple[bool, int, float]:
     steps = sum(name.partition("@")[0] in SINGLE_STEPS
                 and value not in ("none", *PLAIN.get(name, ()))
                 for name, value in row.settings.items())  # fmt: skip
-    return row.base is not None, steps + row.num_given, math.inf if row.macs is None else row.macs
+    return bool(row.bases), steps + row.num_given, math.inf if row.macs is None else row.macs
 
 
 def judged(rows: Sequence[Row], reference: int) -> list[Row]:
     """Rows with what they are compared with, and their difference to it."""
-    has_base = any(row.base for row in rows)
+    has_base = any(row.bases for row in rows)
     of_run = {run.resolve(): number for number, row in enumerate(rows) for run in row.runs
               if has_base}  # fmt: skip
     answers: dict[tuple[Path, ...], Answers | None] = {}
     found = []
     for number, row in enumerate(rows):
-        base = of_run.get(row.base.resolve()) if row.base and number != reference else None
+        made_of = [base.resolve() for base in row.bases] if number != reference else []
+        base = next((of_run[each] for each in made_of if each in of_run), None)
         against = reference if base in (None, number) else base
         if against == number or number >= NUM_JUDGED:
             found.append(row)
             continue
         of_other = rows[against].runs
         if against == base:  # one that was made of a run stands against that, not against a mean
-            of_other = _of_seeds(of_other, row.runs) or of_other
+            of_other = [run for run in of_other if run.resolve() in made_of]
         for each in (tuple(of_other), tuple(row.runs)):
             if each not in answers:
                 answers[each] = _correctness(each)
@@ -105,12 +106,6 @@ def judged(rows: Sequence[Row], reference: int) -> list[Row]:
         more = tuple(also_differs(row, rows[against]))
         found.append(replace(row, against=against, difference=difference, also_differs=more))
     return found
-
-
-def _of_seeds(runs: Sequence[Path], others: Sequence[Path]) -> list[Path]:
-    """Those that have a seed of the others."""
-    seeds = {read_run(each)["seed"] for each in others}
-    return [run for run in runs if read_run(run)["seed"] in seeds]
 
 
 def _difference(one: Answers | None, other: Answers | None) -> Difference | None:

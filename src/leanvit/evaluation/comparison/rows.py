@@ -36,7 +36,7 @@ class Row:
     pflop: float | None  # of the training and of those before it
     seconds: float
     num_given: int  # single values that were given on the command line
-    base: Path | None  # the run whose net its first run took over or made smaller
+    bases: list[Path]  # the runs whose nets its runs took over or made smaller
     # of ``validation``, over what ``interval`` is over; None: beyond NUM_JUDGED rows
     validation_interval: tuple[float, float] | None = None
     is_tied: bool = False  # validation cannot tell it from the best row, which it may be itself
