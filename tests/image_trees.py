@@ -56,6 +56,7 @@ def tar_of(folder: Path, path: Path) -> Path:
         for entry in sorted(folder.rglob("*"), reverse=True):
             name = f"./{entry.relative_to(folder).as_posix()}"
             archive.add(entry, name, recursive=False)
+        archive.add(folder, ".", recursive=False)  # as tar -C folder -c . does
     return path
 
 

@@ -54,7 +54,9 @@ class Source:
     def add_folder(self, name: str) -> None:
         """List a folder."""
         above, _, own = name.rpartition("/")
-        if name != "." and not is_hidden(name):
+        if name == ".":  # the top, which tar lists
+            return
+        if not is_hidden(name):
             self.folders.add(name)
         elif own not in SYSTEM and not is_hidden(above):
             self.hidden.add(name)
